@@ -1,0 +1,59 @@
+"""Finding a backbone by name: torchvision's, and those that the operator registered."""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from finetune.backbones import torchvision as tv
+from finetune.backbones.row import Backbone
+from finetune.errors import SpecInvalid
+from finetune.spec.problems import Problem, closest
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The backbones that there are here. `failures` says which registered ones could not be loaded, and why."""
+
+    registered: dict[str, Backbone] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """Every name that `backbone.name` may be, the operator's first."""
+        return [*self.registered, *(name for name in tv.names() if name not in self.registered)]
+
+    def find(self, name: str) -> Backbone:
+        """The backbone of that name.
+
+        Raises:
+            SpecInvalid: there is none; the message has the closest names.
+        """
+        found = self.registered.get(name) or tv.find(name)
+        if found is None:
+            raise SpecInvalid([Problem("backbone.name", self._unknown(name), "unknown_backbone")])
+        return found
+
+    def _unknown(self, name: str) -> str:
+        if name.startswith("timm/"):
+            return f"backbone {name!r} needs the timm models, which are not installed here"
+        return f"there is no backbone {name!r}; {closest(name, self.names())}"
+
+
+def load(paths: Iterable[str]) -> Registry:
+    """Imports the operator's backbones, each `package.module:attribute`.
+
+    One that fails does not take the others down: it stands in `failures` with its reason.
+    """
+    registered: dict[str, Backbone] = {}
+    failures: dict[str, str] = {}
+    for path in paths:
+        module, _, attribute = path.partition(":")
+        try:
+            row = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # whatever an operator's module raises is its own, and is shown
+            failures[path] = f"{type(error).__name__}: {error}"
+            continue
+        if isinstance(row, Backbone):
+            registered[row.name] = row
+        else:
+            failures[path] = f"is no backbone but {type(row).__name__}; see finetune.backbones.backbone"
+    return Registry(registered, failures)

@@ -1,0 +1,59 @@
+"""What a backbone is: a function that builds the network, and a small row about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from finetune.data.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that can be fine-tuned.
+
+    `build(num_classes)` gives it with random weights; called with an image batch (N, 3, H, W) it gives logits
+    (N, num_classes), in training mode perhaps followed by auxiliary logits. `heads` are the dotted names of
+    the classifying layers, the one that gives the logits first. `aux_weight` is what the loss of each
+    auxiliary output counts.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    heads: tuple[str, ...]
+    preprocessing: Preprocessing
+    source: str
+    num_classes: int = 1000
+    aux_weight: float = 0.0
+    containers: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    sized: bool = False  # the builder takes `image_size` too: the network is made for one size
+
+    def options(self, image_size: int) -> dict[str, int]:
+        """What the builder takes besides the number of classes."""
+        return {"image_size": image_size} if self.sized else {}
+
+    def make(self, num_classes: int, image_size: int) -> nn.Module:
+        """Builds the network with random weights, drawn from torch's global generator."""
+        return self.build(num_classes, **self.options(image_size))
+
+
+def backbone(
+    name: str, head: str, preprocessing: Preprocessing, containers: tuple[str, ...] = ()
+) -> Callable[[Callable[[int], nn.Module]], Backbone]:
+    """Turns a function of the number of classes into a backbone that `THAW_BACKBONES` can name.
+
+    `containers` are dotted names of modules whose children count as blocks of their own (`layer_decay`).
+    """
+
+    def row(build: Callable[[int], nn.Module]) -> Backbone:
+        return Backbone(
+            name=name,
+            build=build,
+            heads=(head,),
+            preprocessing=preprocessing,
+            source="registered",
+            containers=containers,
+        )
+
+    return row

@@ -1,0 +1,51 @@
+"""A network's structure without its weights: modules, shapes and counts at no cost in memory."""
+
+import threading
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from finetune.backbones.row import Backbone
+from finetune.errors import SpecInvalid
+from finetune.spec.problems import Problem
+
+# The hook below is torch's own, for all modules of the process.
+_building = threading.Lock()
+
+
+@lru_cache(maxsize=32)
+def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module:
+    """The backbone on the meta device. Shared between callers: look, do not change.
+
+    Each parameter goes to the meta device when it is registered, and not by `torch.device("meta")` around
+    the whole construction: some networks (RegNet) compute their widths with small tensors.
+    """
+
+    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        return None if parameter is None else nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    with _building, torch.random.fork_rng(devices=[]):
+        hook = register_module_parameter_registration_hook(to_meta)
+        try:
+            model = backbone.make(num_classes, image_size)
+        finally:
+            hook.remove()
+    return model.to("meta").eval()
+
+
+def check_image_size(backbone: Backbone, model: nn.Module, image_size: int) -> None:
+    """Sends a batch of that size through the skeleton.
+
+    Raises:
+        SpecInvalid: the network does not take it.
+    """
+    try:
+        with torch.no_grad():
+            model(torch.empty(2, 3, image_size, image_size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        usual = backbone.preprocessing.crop
+        message = f"{backbone.name} does not take images of {image_size} pixels ({reason}); its own size is {usual}"
+        raise SpecInvalid([Problem("image_size", message, "image_size_unfit")]) from error

@@ -1,0 +1,171 @@
+"""What a network starts from: torchvision's weights, a safetensors file, an earlier job's checkpoint."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import safetensors
+import safetensors.torch
+import torchvision
+from torch import Tensor, nn
+
+from finetune.backbones import torchvision as tv
+from finetune.backbones.row import Backbone
+from finetune.data.paths import Outside, resolve_below
+from finetune.data.preprocessing import Preprocessing
+from finetune.errors import SpecInvalid, WeightsIncompatible, WeightsNotFound
+from finetune.spec.job import BackboneSpec, FileWeights, JobWeights
+from finetune.spec.problems import Problem, closest
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights that exist, not yet read. `shapes` is None where only reading tells (torchvision's)."""
+
+    label: str
+    read: Callable[[], dict[str, Tensor]]
+    shapes: Shapes | None = None
+    classes: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    backbone: str | None = None
+
+
+def find_source(
+    spec: BackboneSpec, backbone: Backbone, weights_dir: Path, job_file: Path | None
+) -> Source | None:
+    """The weights that a spec names, or None for random ones.
+
+    `job_file` is the checkpoint that `{"job": …}` stands for; whoever knows the jobs has looked it up.
+
+    Raises:
+        SpecInvalid: the backbone has no weights of that name.
+        WeightsNotFound: the file is not there.
+        WeightsIncompatible: the file is no safetensors file.
+    """
+    match spec.weights:
+        case None:
+            return None
+        case str() as name:
+            return _named(backbone, name)
+        case FileWeights(file=file):
+            return _file(weights_file(weights_dir, file), file, "backbone.weights.file")
+        case JobWeights() as chosen:
+            label = f"checkpoint {chosen.checkpoint!r} of {chosen.job}"
+            if job_file is None or not job_file.is_file():
+                raise WeightsNotFound(f"there is no {label}", "backbone.weights.job")
+            return _file(job_file, label, "backbone.weights.job")
+
+
+def weights_file(weights_dir: Path, file: str) -> Path:
+    """The weights file below the weights root; the same answer for one that is absent and one outside.
+
+    Raises:
+        WeightsNotFound: there is none.
+    """
+    try:
+        path = resolve_below(weights_dir, file)
+    except Outside:
+        path = None
+    if path is None or not path.is_file():
+        here = sorted(p.relative_to(weights_dir).as_posix() for p in weights_dir.rglob("*.safetensors"))
+        message = f"there is no weights file {file!r} below the weights root; {closest(file, here)}"
+        raise WeightsNotFound(message, "backbone.weights.file")
+    return path
+
+
+def _named(backbone: Backbone, name: str) -> Source:
+    if name not in (*backbone.weights, *(("DEFAULT",) if backbone.weights else ())):
+        if backbone.weights:
+            message = f"{backbone.name} has no weights {name!r}; {closest(name, backbone.weights)}"
+        else:
+            message = f'{backbone.name} has no named weights: give null (random), {{"file": …}} or {{"job": …}}'
+        raise SpecInvalid([Problem("backbone.weights", message, "unknown_weights")])
+    weights = torchvision.models.get_model_weights(backbone.name)[name]
+
+    def read() -> dict[str, Tensor]:
+        try:
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        except (URLError, OSError, RuntimeError) as error:
+            reason = getattr(error, "reason", error)
+            raise WeightsNotFound(
+                f"the weights {name!r} of {backbone.name} could not be downloaded ({reason})", "backbone.weights"
+            ) from error
+
+    return Source(
+        label=f"{weights} (torchvision)",
+        read=read,
+        classes=tuple(weights.meta["categories"]),
+        preprocessing=tv.preprocessing_of(backbone.name, name),
+        backbone=backbone.name,
+    )
+
+
+def _file(path: Path, label: str, param: str) -> Source:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no dict
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsIncompatible(f"{label} is not a safetensors file that can be read: {error}", param) from error
+    classes, preprocessing = metadata.get("classes"), metadata.get("preprocessing")
+    return Source(
+        label=label,
+        read=lambda: safetensors.torch.load_file(path),
+        shapes=shapes,
+        classes=tuple(json.loads(classes)) if classes else None,
+        preprocessing=Preprocessing.from_json(json.loads(preprocessing)) if preprocessing else None,
+        backbone=metadata.get("backbone"),
+    )
+
+
+def differences(model: nn.Module, heads: tuple[str, ...], keep_head: bool, shapes: Shapes, source: Source) -> str | None:
+    """A sentence with the first tensors in which weights and network differ, or None where they fit.
+
+    The head's tensors count only where it is kept. Counters of batches are not needed: not every tool
+    writes them.
+    """
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+
+    def counts(name: str) -> bool:
+        in_head = any(name.startswith(f"{head}.") for head in heads)
+        return (keep_head or not in_head) and not name.endswith("num_batches_tracked")
+
+    missing = [n for n in own if counts(n) and n not in shapes]
+    unknown = [n for n in shapes if counts(n) and n not in own]
+    reshaped = [n for n in own if counts(n) and n in shapes and own[n] != tuple(shapes[n])]
+    parts = []
+    if missing:
+        parts.append(f"lack {_some(missing)}")
+    if unknown:
+        parts.append(f"have {_some(unknown)}, which the network has not")
+    if reshaped:
+        first = reshaped[0]
+        parts.append(f"have {first} as {list(shapes[first])} where the network has {list(own[first])}")
+    if not parts:
+        return None
+    origin = f" (they are of {source.backbone})" if source.backbone else ""
+    return f"the weights {source.label} do not fit{origin}: they {'; they '.join(parts)}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def copy_into(model: nn.Module, heads: tuple[str, ...], keep_head: bool, source: Source) -> None:
+    """Reads the weights and copies them into the network, the head's only where it is kept.
+
+    Raises:
+        WeightsIncompatible: names or shapes differ.
+        WeightsNotFound: they cannot be had.
+    """
+    state = source.read()
+    wrong = differences(model, heads, keep_head, {n: tuple(t.shape) for n, t in state.items()}, source)
+    if wrong:
+        raise WeightsIncompatible(wrong, "backbone.weights")
+    if not keep_head:
+        state = {n: t for n, t in state.items() if not any(n.startswith(f"{head}.") for head in heads)}
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,126 @@
+"""Checkpoints: weights as safetensors that any torch program reads, and the state from which a run goes on.
+
+Files appear whole or not at all: temporary file beside the target, fsync, rename, fsync of the folder.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from finetune.errors import DiskFull, WeightsIncompatible
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint to go on from."""
+
+    weights: Path
+    state: Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> tuple[str, int]:
+    """Writes a file through `write(temporary path)`; gives its SHA-256 and its size in bytes.
+
+    Raises:
+        DiskFull: there is no room; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        digest, size = _sync_and_hash(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except Exception as error:  # safetensors and torch wrap the system's error in errors of their own
+        temporary.unlink(missing_ok=True)
+        if _is_disk_full(error):
+            raise DiskFull(f"no room left for {path.name}: free some space where the artifacts are") from error
+        raise
+    return digest, size
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error) or "os error 28" in str(error)
+
+
+def _sync_and_hash(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+        return digest, file.tell()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, Any]) -> tuple[str, int]:
+    """Writes weights and buffers; metadata that is no string is written as JSON."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    texts = {k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in metadata.items()}
+
+    def write(temporary: Path) -> None:
+        safetensors.torch.save_file(tensors, temporary, {"format": "pt", **texts})
+        _sort_header(temporary)
+
+    return write_atomically(path, write)
+
+
+def _sort_header(path: Path) -> None:
+    """Puts the header's metadata in order. safetensors writes it in another order in every process.
+
+    The header is JSON behind its length (8 bytes, little-endian), filled up with spaces.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Loads weights that `save_weights` wrote for the same network.
+
+    Raises:
+        WeightsIncompatible: the file is damaged or of another network.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        raise WeightsIncompatible(f"the checkpoint {path.name} cannot be loaded: {error}") from error
+
+
+def save_state(path: Path, state: dict[str, Any]) -> tuple[str, int]:
+    """Writes a resume state: plain values and tensors only."""
+    return write_atomically(path, lambda p: torch.save({"version": STATE_VERSION, **state}, p))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads a resume state. Nothing in the file is executed (`weights_only`).
+
+    Raises:
+        WeightsIncompatible: it was written by a version of Thaw that wrote it otherwise.
+    """
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.pop("version", None) != STATE_VERSION:
+        raise WeightsIncompatible(f"the resume state {path.name} was written by another version of Thaw")
+    return state

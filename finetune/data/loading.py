@@ -1,0 +1,116 @@
+"""Batches: the order from (seed, stage, epoch), the views from (seed, stage, epoch, sample index).
+
+The data workers get with each index all that its view depends on, so their number changes nothing.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from finetune.data.augmentation import View
+from finetune.data.decoding import decode
+from finetune.data.folders import Sample
+from finetune.seeds import derive
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def batches_of(order: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The order cut into batches. One image left over joins the batch before it.
+
+    BatchNorm cannot train on one image whose features have been pooled to one pixel.
+    """
+    cut = [list(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
+    if len(cut) > 1 and len(cut[-1]) == 1 and batch_size > 1:
+        cut[-2] += cut.pop()
+    return cut
+
+
+def epoch_order(count: int, seed: int, stage: int, epoch: int) -> list[int]:
+    """The samples' indices in the order in which an epoch shows them."""
+    order = list(range(count))
+    random.Random(derive(seed, "order", stage, epoch)).shuffle(order)
+    return order
+
+
+Key = tuple[int, int]  # (sample index, seed of its view)
+
+
+class Views(TorchDataset[tuple[Tensor, int]]):
+    """Samples as views, asked for by key."""
+
+    def __init__(self, samples: Sequence[Sample], view: View) -> None:
+        self.samples = samples
+        self.view = view
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        index, seed = key
+        sample = self.samples[index]
+        image = decode(sample.path)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.view(image), sample.label
+
+
+class _Cursor:
+    """A batch sampler that is told before each pass what to give, as data workers outlive a pass."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Loader:
+    """Gives the batches of one pass after another over the same samples and views."""
+
+    def __init__(self, samples: Sequence[Sample], view: View, batch_size: int, workers: int, pin: bool) -> None:
+        self.count = len(samples)
+        self.batch_size = batch_size
+        self._cursor = _Cursor()
+        self._loader = DataLoader(
+            Views(samples, view),
+            batch_sampler=self._cursor,  # type: ignore[arg-type]  # torch's stub wants a Sampler; any iterable works
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate,
+            pin_memory=pin,
+        )
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every sample once, in the dataset's order."""
+        return self._give([[(i, 0) for i in batch] for batch in batches_of(range(self.count), self.batch_size)])
+
+    def shuffled(self, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
+        """Every sample once, in the order and with the views of that epoch."""
+        order = epoch_order(self.count, seed, stage, epoch)
+        return self._give(
+            [
+                [(i, derive(seed, "augment", stage, epoch, i)) for i in batch]
+                for batch in batches_of(order, self.batch_size)
+            ]
+        )
+
+    def _give(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        self._cursor.batches = batches
+        for images, labels in self._loader:
+            yield Batch(images, labels)
+
+
+def _collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])

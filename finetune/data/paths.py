@@ -1,0 +1,26 @@
+"""Paths that a client names are looked up below a root and nowhere else."""
+
+from pathlib import Path, PurePosixPath
+
+
+class Outside(Exception):
+    """The path is absolute, climbs with `..`, or leads out of its root through a symbolic link."""
+
+
+def resolve_below(root: Path, relative: str) -> Path:
+    """The real path of `relative` below `root`, existing or not.
+
+    Raises:
+        Outside: it is not below the root.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or "\x00" in relative:
+        raise Outside(relative)
+    try:
+        real_root = root.resolve()
+        real = (real_root / path).resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
+        raise Outside(relative) from error
+    if not real.is_relative_to(real_root) or real == real_root:
+        raise Outside(relative)
+    return real

@@ -1,0 +1,47 @@
+"""From a decoded image to what a network takes, as plain data that travels with every checkpoint."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field's usual name
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Short side to `resize` pixels, centre of `crop` × `crop`, to [0, 1], minus mean, by standard deviation."""
+
+    resize: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+
+    def at(self, image_size: int | None) -> "Preprocessing":
+        """The same with another crop, the resized side in proportion."""
+        if image_size is None:
+            return self
+        return replace(self, resize=round(image_size * self.resize / self.crop), crop=image_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as they stand in a checkpoint and in a plan."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_json`."""
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def centre(self, image: Tensor) -> Tensor:
+        """The evaluated part of an image: uint8 (3, H, W) → uint8 (3, crop, crop)."""
+        resized = F.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+        return F.center_crop(resized, [self.crop, self.crop])
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """What the network takes: uint8 (N, 3, H, W) → float32 of the same shape, on the same device."""
+        return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(self.mean), list(self.std))

@@ -1,0 +1,87 @@
+"""What can go wrong in a run, by name.
+
+    FinetuneError
+    ├── SpecInvalid           the spec asks for what cannot be; carries every problem found
+    ├── DatasetNotFound       there is no such dataset below the data root
+    ├── DatasetInvalid        the dataset cannot be trained on; says what to mend
+    ├── WeightsNotFound       a weights file, name or checkpoint is absent
+    ├── WeightsIncompatible   weights whose tensors are not the backbone's
+    ├── OutOfMemory           a step did not fit; says the batch size
+    ├── NonfiniteLoss         the loss became NaN or infinite; says stage, epoch and step
+    ├── FrozenChanged         a frozen parameter or buffer moved
+    └── DiskFull              a checkpoint could not be written
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from finetune.spec.problems import Problem
+
+
+class FinetuneError(Exception):
+    """Base of all failures that a run names. `param` is the spec field to look at, where there is one."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class SpecInvalid(FinetuneError):
+    """A spec with problems; `problems` lists all of them, the first one is the message."""
+
+    code = "invalid_spec"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems[0].message, problems[0].param)
+        self.problems = tuple(problems)
+
+
+class DatasetNotFound(FinetuneError):
+    """There is no such dataset below the data root."""
+
+    code = "dataset_not_found"
+
+
+class DatasetInvalid(FinetuneError):
+    """The dataset is there and cannot be trained on."""
+
+    code = "dataset_invalid"
+
+
+class WeightsNotFound(FinetuneError):
+    """A weights file, a weights name or a job's checkpoint is absent."""
+
+    code = "weights_not_found"
+
+
+class WeightsIncompatible(FinetuneError):
+    """The weights' tensors are not the backbone's."""
+
+    code = "weights_incompatible"
+
+
+class OutOfMemory(FinetuneError):
+    """A step did not fit into the device's memory."""
+
+    code = "out_of_memory"
+
+
+class NonfiniteLoss(FinetuneError):
+    """The training loss became NaN or infinite."""
+
+    code = "nonfinite_loss"
+
+
+class FrozenChanged(FinetuneError):
+    """A parameter or buffer that the stage froze is not what it was before the epoch."""
+
+    code = "frozen_changed"
+
+
+class DiskFull(FinetuneError):
+    """There is no room for a checkpoint."""
+
+    code = "disk_full"

@@ -1,0 +1,111 @@
+"""What a run tells its caller. Plain frozen records: they pickle, they turn into JSON, they know no tensor.
+
+Epochs and steps count from 1, stages by `stage_index` from 0.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Data and network are ready. `plan` is what the plan endpoint shows; `device` is where it trains."""
+
+    plan: dict[str, Any]
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins, or goes on after an interruption (`epoch` is the one that comes next)."""
+
+    stage: str
+    stage_index: int
+    epoch: int
+    trained_parameters: int
+    frozen_parameters: int
+    features_once: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step is done."""
+
+    stage: str
+    stage_index: int
+    stages: int
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint on disk: the weights, and the state from which the run goes on."""
+
+    weights: Path
+    sha256: str
+    size: int
+    state: Path
+    state_sha256: str
+    state_size: int
+    metric: str
+    value: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The figures of an epoch. `lr` is each group's rate at the epoch's first step; times are in seconds."""
+
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    lr: dict[str, float]
+    train: dict[str, float | None]
+    val: dict[str, float | None]
+    images_per_second: float
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is trained, evaluated and saved."""
+
+    record: EpochRecord
+    checkpoint: CheckpointFiles
+
+
+@dataclass(frozen=True)
+class StageEnded:
+    """A stage is over: all its epochs were run, or early stopping ended it."""
+
+    stage: str
+    stage_index: int
+    epochs: int
+    stopped_early: bool
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that is allowed and that its owner should know."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """All stages are done. `result` holds the last epoch's figures and the best epoch's."""
+
+    result: dict[str, Any]
+
+
+Event = RunStarted | StageStarted | Progress | EpochEnded | StageEnded | Warned | RunEnded

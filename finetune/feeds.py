@@ -1,0 +1,102 @@
+"""What a stage's epochs run over: images through the whole network, or features through the head alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from finetune.data.loading import Batch, Loader, batches_of, epoch_order
+from finetune.data.preprocessing import Preprocessing
+from finetune.features import compute
+
+Inputs = Iterator[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
+
+
+class Feed(Protocol):
+    """Gives a stage's batches, and the function from inputs to the network's outputs."""
+
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        """From inputs to outputs."""
+
+    def train(self, epoch: int) -> Inputs:
+        """The training batches of an epoch (0-based), in its order and with its views."""
+
+    def val(self) -> Inputs:
+        """The validation batches."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images of a stage on their way to the device."""
+
+    loader: Loader
+    preprocessing: Preprocessing
+    device: torch.device
+
+    def place(self, batches: Iterator[Batch]) -> Inputs:
+        """Moves batches to the device and turns them into what the network takes."""
+        for batch in batches:
+            images = self.preprocessing.normalize(batch.images.to(self.device, non_blocking=True))
+            yield (
+                images.contiguous(memory_format=torch.channels_last),
+                batch.labels.to(self.device, non_blocking=True),
+            )
+
+
+class ImageFeed:
+    """Images through the whole network."""
+
+    def __init__(self, model: nn.Module, train: Source, val: Source, seed: int, stage_index: int) -> None:
+        self.forward: Callable[[Tensor], Tensor] = model
+        self._train, self._val = train, val
+        self._seed, self._stage_index = seed, stage_index
+
+    def train(self, epoch: int) -> Inputs:
+        """See `Feed`."""
+        return self._train.place(self._train.loader.shuffled(self._seed, self._stage_index, epoch))
+
+    def val(self) -> Inputs:
+        """See `Feed`."""
+        return self._val.place(self._val.loader.in_order())
+
+
+class FeatureFeed:
+    """Features, computed once at the stage's start, through the head alone."""
+
+    def __init__(
+        self, model: nn.Module, head: str, train: Source, val: Source, seed: int, stage_index: int
+    ) -> None:
+        self.forward: Callable[[Tensor], Tensor] = model.get_submodule(head)
+        self._batch_size = train.loader.batch_size
+        self._seed, self._stage_index = seed, stage_index
+        self._train = self._features(model, head, train)
+        self._val = self._features(model, head, val)
+
+    @staticmethod
+    def _features(model: nn.Module, head: str, source: Source) -> tuple[Tensor, Tensor]:
+        labels: list[Tensor] = []
+
+        def images() -> Iterator[Tensor]:
+            for batch, batch_labels in source.place(source.loader.in_order()):
+                labels.append(batch_labels)
+                yield batch
+
+        return compute(model, head, images()), torch.cat(labels)
+
+    def _pick(self, split: tuple[Tensor, Tensor], order: list[int]) -> Inputs:
+        features, labels = split
+        for batch in batches_of(order, self._batch_size):
+            index = torch.tensor(batch, device=features.device)
+            yield features[index], labels[index]
+
+    def train(self, epoch: int) -> Inputs:
+        """See `Feed`."""
+        order = epoch_order(len(self._train[1]), self._seed, self._stage_index, epoch)
+        return self._pick(self._train, order)
+
+    def val(self) -> Inputs:
+        """See `Feed`."""
+        return self._pick(self._val, list(range(len(self._val[1]))))

@@ -1,0 +1,92 @@
+"""Modules by name: finding them, their parameters, and short lists that stand for many."""
+
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from finetune.spec.problems import closest
+
+HEAD = "head"  # stands for the head's modules in every backbone that has no module of that name
+
+
+class UnknownModule(Exception):
+    """A name or glob that matches no module; the message has the closest names."""
+
+
+def matching(model: nn.Module, heads: tuple[str, ...], pattern: str) -> list[str]:
+    """The modules that a name or a glob means, with everything inside them, in the order of registration.
+
+    Raises:
+        UnknownModule: it matches nothing.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found and pattern == HEAD:
+        found = list(heads)
+    if not found:
+        raise UnknownModule(f"no module is called {pattern!r}; {closest(pattern, names)}")
+    return within(names, found)
+
+
+def within(names: Iterable[str], roots: Collection[str]) -> list[str]:
+    """Those of the names that are one of the roots or lie inside one."""
+    return [name for name in names if any(name == root or name.startswith(f"{root}.") for root in roots)]
+
+
+def owner(tensor: str) -> str:
+    """The module that a parameter or buffer belongs to directly."""
+    return tensor.rpartition(".")[0]
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """How many parameters each module that has some owns directly, in the order of registration."""
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        counts[owner(name)] = counts.get(owner(name), 0) + parameter.numel()
+    return counts
+
+
+def summarize(model: nn.Module, owners: Collection[str]) -> dict[str, int]:
+    """The fewest modules that hold exactly the given owners of parameters, with the parameters in each.
+
+    A module whose own parameters are meant while some inside it are not stands for itself alone.
+    """
+    counts = parameter_counts(model)
+    chosen = set(owners) & set(counts)
+    summary: dict[str, int] = {}
+
+    def visit(name: str) -> None:
+        inside = list(counts) if not name else within(counts, [name])
+        if inside and chosen.issuperset(inside):
+            summary[name or "(whole network)"] = sum(counts[n] for n in inside)
+            return
+        if name in chosen:
+            summary[name or "(network's own)"] = counts[name]
+        for child, _ in model.get_submodule(name).named_children():
+            visit(f"{name}.{child}" if name else child)
+
+    visit("")
+    return summary
+
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def blocks(model: nn.Module, containers: Collection[str]) -> list[str]:
+    """The network's blocks from the input to the head: its children, those of a container each by itself.
+
+    A normalisation layer belongs to the block before it; modules without parameters are no blocks.
+    """
+    found: list[str] = []
+
+    def visit(parent: str) -> None:
+        for child, module in model.get_submodule(parent).named_children():
+            name = f"{parent}.{child}" if parent else child
+            if name in containers:
+                visit(name)
+            elif any(True for _ in module.parameters()) and not (found and isinstance(module, NORMS)):
+                found.append(name)
+
+    visit("")
+    return found

@@ -1,0 +1,224 @@
+"""The plan: what a spec would do, stage by stage, without training. The same tables drive the training loop."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from finetune.data.folders import Dataset
+from finetune.data.loading import batches_of
+from finetune.features import MEMORY_LIMIT, head_input, only_head_trains
+from finetune.freezing import BATCH_NORM, Freezing, alternates, freezing_of
+from finetune.groups import Grouping, groups_of
+from finetune.lr import group_rate
+from finetune.modules import summarize
+from finetune.network import Blueprint
+from finetune.spec.job import ResolvedSpec
+from finetune.spec.stages import StageSpec
+
+
+class PlanPart(BaseModel):
+    """A part of a plan."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class FrozenModule(PlanPart):
+    """A frozen module and the parameters in it."""
+
+    module: str
+    parameters: int
+
+
+class PlannedGroup(PlanPart):
+    """A parameter group: where its tensors are and what its rate is multiplied with."""
+
+    name: str
+    modules: list[str]
+    tensors: int
+    parameters: int
+    factor: float
+
+
+class EpochRates(PlanPart):
+    """Each group's learning rate at the first and at the last step of an epoch (from 1)."""
+
+    epoch: int
+    first: dict[str, float]
+    last: dict[str, float]
+
+
+class PlannedStage(PlanPart):
+    """What a stage does."""
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    batch_norm: str
+    augmentation: str
+    optimizer: str
+    features_once: bool
+    frozen: list[FrozenModule]
+    frozen_parameters: int
+    trained_parameters: int
+    groups: list[PlannedGroup]
+    lr: list[EpochRates]
+
+
+class PlannedHead(PlanPart):
+    """What becomes of the classifier."""
+
+    modules: list[str]
+    action: Literal["kept", "replaced"]
+    reason: str
+    classes: int
+
+
+class Plan(PlanPart):
+    """A spec's plan."""
+
+    object: Literal["fine_tuning.plan"] = "fine_tuning.plan"
+    backbone: dict[str, Any]
+    classes: list[str]
+    images: dict[str, int]
+    head: PlannedHead
+    preprocessing: dict[str, Any]
+    stages: list[PlannedStage]
+    warnings: list[str]
+
+
+class StageTables:
+    """What the plan shows of a stage and the loop applies: freezing, groups, rates."""
+
+    def __init__(self, stage: StageSpec, blueprint: Blueprint, images: int, batch_size: int) -> None:
+        model, backbone = blueprint.skeleton, blueprint.backbone
+        self.stage = stage
+        self.name = str(stage.name)
+        self.steps_per_epoch = len(batches_of(range(images), batch_size))
+        self.freezing: Freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
+        self.grouping: Grouping = groups_of(model, backbone.heads, backbone.containers, self.freezing, stage.lr)
+        self.features_once = self._features_once(blueprint, images)
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers the stage trains."""
+        return sum(group.count for group in self.grouping.groups)
+
+    def rates(self, epoch: int, step: int) -> dict[str, float]:
+        """Each group's learning rate at a step (0-based) of an epoch (0-based)."""
+        return {
+            group.name: group_rate(self.stage, group.factor, self.steps_per_epoch, epoch, step)
+            for group in self.grouping.groups
+        }
+
+    def _features_once(self, blueprint: Blueprint, images: int) -> bool:
+        model, heads = blueprint.skeleton, blueprint.backbone.heads
+        if not only_head_trains(model, heads, self.stage, self.freezing):
+            return False
+        taken = head_input(model, heads[0], blueprint.preprocessing.crop)
+        return taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
+
+
+def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> Plan:
+    """The plan of a spec whose dataset and network are known."""
+    tables = [StageTables(stage, blueprint, len(dataset.train), spec.batch_size) for stage in spec.stages]
+    model, backbone = blueprint.skeleton, blueprint.backbone
+    return Plan(
+        backbone={"name": backbone.name, "parameters": sum(p.numel() for p in model.parameters())},
+        classes=list(blueprint.classes),
+        images={"train": len(dataset.train), "val": len(dataset.val)},
+        head=PlannedHead(
+            modules=list(backbone.heads),
+            action="kept" if blueprint.keeps_head else "replaced",
+            reason=blueprint.head_reason,
+            classes=len(blueprint.classes),
+        ),
+        preprocessing=blueprint.preprocessing.to_json(),
+        stages=[_planned(table, blueprint) for table in tables],
+        warnings=_warnings(spec, blueprint, dataset, tables),
+    )
+
+
+def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
+    stage, model, freezing = table.stage, blueprint.skeleton, table.freezing
+    frozen = summarize(model, freezing.modules)
+    return PlannedStage(
+        name=table.name,
+        epochs=stage.epochs,
+        steps_per_epoch=table.steps_per_epoch,
+        batch_norm=_batch_norm(table, blueprint),
+        augmentation=_phrase(stage.augmentation.model_dump()),
+        optimizer=_phrase(stage.optimizer.model_dump()),
+        features_once=table.features_once,
+        frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
+        frozen_parameters=sum(frozen.values()),
+        trained_parameters=table.trained_parameters,
+        groups=[
+            PlannedGroup(
+                name=group.name,
+                modules=list(group.modules),
+                tensors=len(group.parameters),
+                parameters=group.count,
+                factor=group.factor,
+            )
+            for group in table.grouping.groups
+        ],
+        lr=[
+            EpochRates(
+                epoch=epoch + 1, first=table.rates(epoch, 0), last=table.rates(epoch, table.steps_per_epoch - 1)
+            )
+            for epoch in range(stage.epochs)
+        ],
+    )
+
+
+def _phrase(fields: Mapping[str, Any]) -> str:
+    """`sgd (momentum 0.9, nesterov)`: the name, and the fields that say something."""
+    said = [
+        key if value is True else f"{key} {value}"
+        for key, value in fields.items()
+        if key != "name" and value not in (False, 0.0, None)
+    ]
+    return str(fields["name"]) + (f" ({', '.join(said)})" if said else "")
+
+
+def _batch_norm(table: StageTables, blueprint: Blueprint) -> str:
+    layers = [n for n, m in blueprint.skeleton.named_modules() if isinstance(m, BATCH_NORM)]
+    frozen = [name for name in layers if name in table.freezing.modules]
+    if not layers:
+        return "the network has no BatchNorm"
+    if not frozen:
+        return f"trained in all {len(layers)} layers"
+    still = "statistics stand still" if table.stage.batch_norm == "eval" else "statistics follow the data"
+    return f"{still} in {len(frozen)} frozen layers, trained in {len(layers) - len(frozen)}"
+
+
+def _warnings(
+    spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables: list[StageTables]
+) -> list[str]:
+    warnings = []
+    if spec.dataset.val_fraction is not None and dataset.has_val_split:
+        warnings.append("dataset.val_fraction has no effect: the dataset has a val split of its own")
+    if spec.head.dropout and blueprint.keeps_head:
+        warnings.append("head.dropout is applied to a head that is kept as it was")
+    for index, table in enumerate(tables):
+        warnings += [f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0)]
+    return warnings
+
+
+def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> list[str]:
+    model, heads, freezing = blueprint.skeleton, blueprint.backbone.heads, table.freezing
+    warnings = []
+    sandwich = alternates(model, heads, freezing)
+    if sandwich:
+        before, frozen, after = sandwich
+        warnings.append(f"{frozen} is frozen between {before} and {after}, which are trained: it rarely helps")
+    warnings += [f"the factor of {name!r} touches only frozen modules" for name in table.grouping.idle]
+    still = [group.name for group in table.grouping.groups if group.factor == 0]
+    warnings += [f"the group {name!r} has factor 0: it is trained at a rate of 0" for name in still]
+    if first and blueprint.source is None and freezing.parameters:
+        warnings.append("what is frozen has random weights, as backbone.weights is null")
+    normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())
+    if table.stage.batch_norm == "update" and not normalised:
+        warnings.append('batch_norm "update" has no effect: no frozen module has BatchNorm')
+    return warnings

@@ -1,0 +1,99 @@
+"""Checks of a request against what there is here: data, backbones, modules. Every problem, not the first.
+
+A part with a problem of its own is left out of these checks; the sound parts beside it are checked.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from finetune.backbones import Backbone, Registry, check_image_size, skeleton
+from finetune.backbones.weights import find_source, weights_file
+from finetune.data.folders import find_folder
+from finetune.errors import FinetuneError, SpecInvalid
+from finetune.freezing import freezing_of
+from finetune.groups import groups_of
+from finetune.lr import unusable_rate
+from finetune.modules import UnknownModule
+from finetune.recipes import resolve
+from finetune.spec import find_problems, parse_part
+from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights
+from finetune.spec.objectives import Triplet
+from finetune.spec.problems import Problem
+from finetune.spec.stages import FreezeBefore, StageSpec
+
+
+def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> list[Problem]:
+    """Every problem of a request, those of its fields first."""
+    problems = find_problems(body)
+    dataset = parse_part(DatasetSpec, body, "dataset")
+    if dataset is not None:
+        problems += _attempt(lambda: find_folder(data_dir, dataset.path))
+    backbone = parse_part(BackboneSpec, body, "backbone")
+    if backbone is not None:
+        problems += _backbone_problems(body, backbone, registry, weights_dir)
+    spec = parse_part(JobSpec, body)
+    if spec is not None and isinstance(resolve(spec).objective, Triplet):
+        param = "recipe" if spec.recipe is not None else "objective"
+        problems.append(Problem(param, "the triplet objective cannot be trained by this version", "unsupported"))
+    return problems
+
+
+def _attempt(check: Any) -> list[Problem]:
+    try:
+        check()
+    except SpecInvalid as error:
+        return list(error.problems)
+    except FinetuneError as error:
+        return [Problem(error.param, error.message, error.code)]
+    return []
+
+
+def _backbone_problems(body: Any, spec: BackboneSpec, registry: Registry, weights_dir: Path) -> list[Problem]:
+    try:
+        backbone = registry.find(spec.name)
+    except SpecInvalid as error:
+        return list(error.problems)
+    problems = []
+    if isinstance(spec.weights, FileWeights):
+        file = spec.weights.file
+        problems += _attempt(lambda: weights_file(weights_dir, file))
+    elif not isinstance(spec.weights, JobWeights):
+        problems += _attempt(lambda: find_source(spec, backbone, weights_dir, None))
+    size = body.get("image_size") if isinstance(body, dict) else None
+    sound_size = size if type(size) is int and 8 <= size <= 4096 else None
+    model = skeleton(backbone, backbone.num_classes, sound_size or backbone.preprocessing.crop)
+    if sound_size:
+        problems += _attempt(lambda: check_image_size(backbone, model, sound_size))
+    for param, stage in _stages(body):
+        problems += _stage_problems(param, stage, backbone, model)
+    return problems
+
+
+def _stages(body: Any) -> Iterator[tuple[str, StageSpec]]:
+    listed = body.get("stages") if isinstance(body, dict) else None
+    for index in range(len(listed) if isinstance(listed, list) else 0):
+        stage = parse_part(StageSpec, body, "stages", index)
+        if stage is not None:
+            yield f"stages.{index}", stage
+
+
+def _stage_problems(param: str, stage: StageSpec, backbone: Backbone, model: nn.Module) -> Iterator[Problem]:
+    unusable = unusable_rate(stage)
+    if unusable:
+        yield Problem(f"{param}.lr.schedule", unusable, "unusable_rate")
+    try:
+        freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
+    except UnknownModule as error:
+        field = "module" if isinstance(stage.freeze, FreezeBefore) else "modules"
+        yield Problem(f"{param}.freeze.{field}", str(error), "unknown_module")
+        return
+    if len(freezing.parameters) == sum(1 for _ in model.parameters()):
+        yield Problem(f"{param}.freeze", "freezes every parameter: the stage would train nothing", "nothing_trained")
+        return
+    try:
+        groups_of(model, backbone.heads, backbone.containers, freezing, stage.lr)
+    except UnknownModule as error:
+        yield Problem(f"{param}.lr.factors", str(error), "unknown_module")

@@ -1,0 +1,167 @@
+"""A run made ready: data checked, network built, tables drawn up; and where it stands."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from finetune import device as devices
+from finetune.backbones import Registry
+from finetune.checkpoint import Resume, load_state, load_weights
+from finetune.data.augmentation import View, training_view
+from finetune.data.decoding import undecodable
+from finetune.data.folders import Dataset, Sample, open_dataset
+from finetune.data.loading import Loader
+from finetune.errors import DatasetInvalid, SpecInvalid
+from finetune.events import CheckpointFiles, EpochRecord, Progress
+from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
+from finetune.network import Blueprint, build, draw
+from finetune.optimizers import State
+from finetune.plan import Plan, StageTables, make_plan
+from finetune.recipes import resolve
+from finetune.spec.job import JobSpec, ResolvedSpec
+from finetune.spec.objectives import CrossEntropy
+from finetune.spec.problems import Problem
+from finetune.spec.stages import StageSpec
+from finetune.standing import Standing
+
+
+@dataclass
+class Run:
+    """Everything that the loop works with. `standing` moves on with every epoch."""
+
+    spec: ResolvedSpec
+    folder: Path
+    job: str | None
+    dataset: Dataset
+    blueprint: Blueprint
+    plan: Plan
+    tables: list[StageTables]
+    compute: devices.Compute
+    model: nn.Module
+    data_workers: int
+    val: Source = field(init=False)
+    standing: Standing = field(default_factory=Standing)
+    kept: list[CheckpointFiles] = field(default_factory=list)
+    _optimizer_state: State = field(default_factory=dict)
+    _stage_seconds: float = 0.0
+
+    def restore(self, resume: Resume) -> Iterator[str]:
+        """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
+        state = load_state(resume.state)
+        load_weights(resume.weights, self.model)
+        self.standing = Standing.from_state(state["standing"])
+        self._optimizer_state = state["optimizer"]
+        torch.set_num_threads(state["threads"])
+        now = self.surroundings()
+        for name, was in state["surroundings"].items():
+            if now[name] != was:
+                yield f"the run began with {name} {was} and goes on with {now[name]}: its bytes may differ"
+
+    def surroundings(self) -> dict[str, str]:
+        """What the bytes of the result depend on besides spec and data."""
+        return {"device": self.compute.device.type, "precision": self.compute.precision, "torch": torch.__version__}
+
+    def take_optimizer_state(self) -> State:
+        """The restored optimizer state, once, if the run stands in the middle of a stage."""
+        state, self._optimizer_state = self._optimizer_state, {}
+        return state if self.standing.epoch else {}
+
+    def feed(self, index: int, table: StageTables) -> Feed:
+        """What the stage's epochs run over."""
+        view = training_view(table.stage.augmentation, self.blueprint.preprocessing)
+        train = self.source(self.dataset.train, view)
+        if table.features_once:
+            head = self.blueprint.backbone.heads[0]
+            return FeatureFeed(self.model, head, train, self.val, self.spec.seed, index)
+        return ImageFeed(self.model, train, self.val, self.spec.seed, index)
+
+    def source(self, samples: Sequence[Sample], view: View) -> Source:
+        """Samples as views on their way to the device."""
+        pin = self.compute.device.type == "cuda"
+        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin)
+        return Source(loader, self.blueprint.preprocessing, self.compute.device)
+
+    def advance(self, record: EpochRecord, stage: StageSpec) -> None:
+        """Counts an epoch."""
+        if record.epoch == 1:
+            self._stage_seconds = 0.0
+        self._stage_seconds += sum(record.seconds.values())
+        self.standing = self.standing.after_epoch(record, stage, self.spec.checkpoints.metric)
+
+    def progress(self, index: int, table: StageTables, epoch: int, step: int, rate: float) -> Progress:
+        """Where the run is after a step (0-based); `rate` is in images per second."""
+        return Progress(
+            stage=table.name,
+            stage_index=index,
+            stages=len(self.tables),
+            epoch=epoch + 1,
+            epochs=table.stage.epochs,
+            step=step + 1,
+            steps=table.steps_per_epoch,
+            images_per_second=rate,
+            seconds_left=self._seconds_left(index, table, epoch),
+        )
+
+    def _seconds_left(self, index: int, table: StageTables, epoch: int) -> float | None:
+        """From the stage's mean epoch; unknown before its first one ended and before the last stage."""
+        if index + 1 < len(self.tables) or epoch == 0 or not self._stage_seconds:
+            return None
+        return self._stage_seconds / epoch * (table.stage.epochs - epoch)
+
+
+def prepare(
+    spec: JobSpec,
+    folder: Path,
+    *,
+    data_dir: Path,
+    weights_dir: Path,
+    registry: Registry,
+    device: str,
+    data_workers: int,
+    job: str | None,
+    job_file: Path | None,
+) -> Run:
+    """Checks the data, builds the network, draws up the tables.
+
+    Raises:
+        FinetuneError: what keeps the run from starting.
+    """
+    resolved = resolve(spec)
+    if not isinstance(resolved.objective, CrossEntropy):
+        message = f"the objective {resolved.objective.name!r} cannot be trained by this version"
+        raise SpecInvalid([Problem("objective", message, "unsupported")])
+    dataset = open_dataset(data_dir, resolved.dataset, resolved.seed)
+    _check_files(dataset, data_dir)
+    blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
+    plan = make_plan(resolved, blueprint, dataset)
+    compute = devices.choose(device, resolved.precision)
+    model = build(blueprint, resolved.seed, resolved.head.dropout)
+    run = Run(
+        spec=resolved,
+        folder=folder,
+        job=job,
+        dataset=dataset,
+        blueprint=blueprint,
+        plan=plan,
+        tables=[StageTables(s, blueprint, len(dataset.train), resolved.batch_size) for s in resolved.stages],
+        compute=compute,
+        model=model.to(compute.device, memory_format=torch.channels_last),
+        data_workers=data_workers,
+    )
+    run.val = run.source(dataset.val, blueprint.preprocessing.centre)
+    return run
+
+
+def _check_files(dataset: Dataset, data_dir: Path) -> None:
+    """Decodes every image once, as one that cannot be decoded would end the run in the middle of an epoch."""
+    bad = undecodable(sample.path for sample in (*dataset.train, *dataset.val))
+    if bad:
+        root = data_dir.resolve()
+        named = "; ".join(f"{path.relative_to(root)} ({reason})" for path, reason in bad[:10])
+        more = f"; and {len(bad) - 10} more" if len(bad) > 10 else ""
+        raise DatasetInvalid(
+            f"{len(bad)} files cannot be decoded, mend or remove them: {named}{more}", "dataset.path"
+        )

@@ -1,0 +1,56 @@
+"""Recipes as data: few numbers that stand for stages. What they expand into is in `finetune.recipes`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag, field_validator
+
+from finetune.spec.base import Epochs, Factor, Part, Rate, chosen_by
+
+
+class TwoStage(Part):
+    """The head alone at the larger rate, then everything at the smaller one."""
+
+    name: Literal["two_stage"]
+    head_epochs: Epochs = 60
+    full_epochs: Epochs = 12
+    head_lr: Rate = 0.01
+    full_lr: Rate = 3e-4
+
+
+class Joint(Part):
+    """Everything at once, the head's rate larger."""
+
+    name: Literal["joint"]
+    epochs: Epochs = 15
+    lr: Rate = 1e-3
+    head_factor: Factor = 10.0
+
+
+class TripletRecipe(Part):
+    """All layers together at a small stepped rate with the triplet objective.
+
+    Each of `drops` is `[part of the epochs, factor]`: from there on the rate has that factor.
+    """
+
+    name: Literal["triplet"]
+    epochs: Epochs = 10
+    lr: Rate = 0.001
+    drops: Annotated[
+        list[Annotated[list[Factor], Field(min_length=2, max_length=2)]], Field(max_length=100)
+    ] = Field(default=[[0.5, 0.1], [0.75, 0.01]])
+
+    @field_validator("drops")
+    @classmethod
+    def _ascending_parts(cls, drops: list[list[float]]) -> list[list[float]]:
+        parts = [part for part, _ in drops]
+        if parts != sorted(set(parts)) or any(not 0 < part < 1 for part in parts):
+            raise ValueError("each drop is [part of the epochs between 0 and 1, factor], the parts ascending")
+        return drops
+
+
+Recipe = Annotated[
+    Annotated[TwoStage, Tag("<two_stage>")]
+    | Annotated[Joint, Tag("<joint>")]
+    | Annotated[TripletRecipe, Tag("<triplet>")],
+    chosen_by("name", "two_stage", "joint", "triplet"),
+]

@@ -1,0 +1,77 @@
+"""Where a run stands: what it has done, what was best, how long it has waited. Kept with every checkpoint."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from finetune.events import EpochRecord
+from finetune.spec.stages import StageSpec
+
+
+def better(metric: str, value: float | None, than: float | None) -> bool:
+    """Whether a value of `val_loss` (lower) or `val_accuracy` (higher) beats another; None is not finite."""
+    if value is None:
+        return False
+    if than is None:
+        return True
+    return value < than if metric.endswith("loss") else value > than
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run after an epoch. `epoch` counts the epochs done in the stage, `global_epoch` in the whole run."""
+
+    stage_index: int = 0
+    epoch: int = 0
+    global_epoch: int = 0
+    stage_over: bool = False
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    waited: int = 0
+    stage_best: float | None = None
+
+    def enter(self, stage_index: int) -> "Standing":
+        """At the start of a stage, or within it if that is where the run stands."""
+        if stage_index == self.stage_index and not self.stage_over:
+            return self
+        return replace(self, stage_index=stage_index, epoch=0, stage_over=False, waited=0, stage_best=None)
+
+    def after_epoch(self, record: EpochRecord, stage: StageSpec, metric: str) -> "Standing":
+        """After one more epoch of a stage; `metric` decides whether it is the best one."""
+        waited, stage_best = self.waited, self.stage_best
+        stop = False
+        if stage.early_stopping is not None:
+            value = _value(stage.early_stopping.metric, record)
+            waited = 0 if better(stage.early_stopping.metric, value, stage_best) else waited + 1
+            stage_best = value if waited == 0 else stage_best
+            stop = waited >= stage.early_stopping.patience
+        last = {
+            "stage": record.stage,
+            "global_epoch": record.global_epoch,
+            "train": record.train,
+            "val": record.val,
+        }
+        value = _value(metric, record)
+        is_best = self.best is None or better(metric, value, self.best["value"])
+        return replace(
+            self,
+            epoch=record.epoch,
+            global_epoch=record.global_epoch,
+            stage_over=stop or record.epoch == stage.epochs,
+            best={"metric": metric, "value": value, **last} if is_best else self.best,
+            last=last,
+            waited=waited,
+            stage_best=stage_best,
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Standing":
+        """The inverse of `to_state`."""
+        return cls(**state)
+
+
+def _value(metric: str, record: EpochRecord) -> float | None:
+    return record.val[metric.removeprefix("val_")]
