@@ -1,8 +1,10 @@
 """Finding a backbone by name: torchvision's, and those that the operator registered."""
 
 import importlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from finetune.backbones import torchvision as tv
 from finetune.backbones.row import Backbone
@@ -45,6 +47,8 @@ def load(paths: Iterable[str]) -> Registry:
     """
     registered: dict[str, Backbone] = {}
     failures: dict[str, str] = {}
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last, so that nothing of the operator's hides an installed module
     for path in paths:
         module, _, attribute = path.partition(":")
         try:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from finetune.backbones import torchvision as tv
 from finetune.backbones.row import Backbone
 from finetune.errors import SpecInvalid
 from finetune.spec.problems import Problem
@@ -49,3 +50,12 @@ def check_image_size(backbone: Backbone, model: nn.Module, image_size: int) -> N
         usual = backbone.preprocessing.crop
         message = f"{backbone.name} does not take images of {image_size} pixels ({reason}); its own size is {usual}"
         raise SpecInvalid([Problem("image_size", message, "image_size_unfit")]) from error
+
+
+@lru_cache(maxsize=None)
+def parameter_count(backbone: Backbone) -> int:
+    """How many parameters the backbone has, with the head of its own number of classes."""
+    if backbone.source == "torchvision":
+        return tv.parameter_count(backbone.name)
+    model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
+    return sum(parameter.numel() for parameter in model.parameters())

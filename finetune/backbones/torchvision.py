@@ -103,3 +103,8 @@ def _preprocessing(weights: torchvision.models.WeightsEnum, family: Family) -> P
         std=(0.5, 0.5, 0.5) if family.centred else tuple(transform.std),
         interpolation=transform.interpolation.value,
     )
+
+
+def parameter_count(name: str) -> int:
+    """As torchvision documents it, which saves building the network."""
+    return int(torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"])

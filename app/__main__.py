@@ -1,0 +1,53 @@
+"""Starts the server or brings the database up to date: `python -m app serve`, `python -m app migrate`."""
+
+import logging
+import sys
+
+import structlog
+import uvicorn
+
+from app.settings import Settings, SettingsError, load_settings
+from app.store.migrate import migrate
+
+GRACE_SECONDS = 5
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one of the two. Returns the exit code."""
+    # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    match arguments:
+        case ["migrate"]:
+            migrate(settings.database_url)
+        case ["serve"]:
+            _serve(settings)
+        case _:
+            sys.stderr.write("usage: python -m app migrate | serve\n")
+            return 2
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    from app.main import create_app
+
+    structlog.get_logger().info("server starts", address=f"http://{settings.host}:{settings.port}")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

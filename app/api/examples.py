@@ -1,0 +1,266 @@
+"""The examples on the OpenAPI page: what goes in and what comes out of each call."""
+
+from typing import Any
+
+Responses = dict[int | str, dict[str, Any]]
+
+SPEC = {
+    "name": "ants and bees",
+    "metadata": {"team": "zoo"},
+    "dataset": {"path": "hymenoptera"},
+    "backbone": {"name": "resnet18", "weights": "DEFAULT"},
+    "recipe": {"name": "two_stage", "head_epochs": 60, "full_epochs": 12},
+    "batch_size": 32,
+}
+STAGED_SPEC = {
+    "dataset": {"path": "hymenoptera"},
+    "backbone": {"name": "resnet18"},
+    "stages": [
+        {
+            "name": "head",
+            "epochs": 3,
+            "freeze": {"policy": "backbone"},
+            "lr": {"schedule": {"name": "constant", "lr": 0.01}},
+        },
+        {
+            "name": "top",
+            "epochs": 10,
+            "freeze": {"policy": "before", "module": "layer3"},
+            "optimizer": {"name": "sgd", "momentum": 0.9},
+            "lr": {
+                "schedule": {"name": "cosine", "lr": 0.001, "end_lr": 0.0},
+                "factors": [{"modules": ["fc"], "factor": 10.0}],
+                "default_factor": 0.9,
+            },
+            "augmentation": "standard",
+        },
+    ],
+}
+JOB = {
+    "object": "fine_tuning.job",
+    "id": "job_5t2cqf1k8m4xw0z7h3nvb9rd",
+    "name": "ants and bees",
+    "metadata": {"team": "zoo"},
+    "status": "running",
+    "status_reason": "taken by worker 1d0a1f3c-8a3f-4b5e-9d57-b2a4a7a0c9e1",
+    "error": None,
+    "created_at": 1767225600.25,
+    "started_at": 1767225600.5,
+    "finished_at": None,
+    "estimated_finish": None,
+    "progress": {
+        "stage": "head",
+        "stage_index": 0,
+        "stages": 2,
+        "epoch": 12,
+        "epochs": 60,
+        "step": 3,
+        "steps": 8,
+        "images_per_second": 9100.5,
+    },
+    "attempt": 1,
+    "max_attempts": 3,
+    "worker": "1d0a1f3c-8a3f-4b5e-9d57-b2a4a7a0c9e1",
+    "parent": None,
+    "spec": SPEC,
+    "resolved_spec": STAGED_SPEC,
+    "best": {"checkpoint": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn", "metric": "val_accuracy", "value": 0.928},
+    "result": None,
+}
+PLAN = {
+    "object": "fine_tuning.plan",
+    "backbone": {"name": "resnet18", "parameters": 11177538},
+    "classes": ["ants", "bees"],
+    "images": {"train": 245, "val": 153},
+    "head": {
+        "modules": ["fc"],
+        "action": "replaced",
+        "reason": "the weights' head knows other classes",
+        "classes": 2,
+    },
+    "preprocessing": {
+        "resize": 256,
+        "crop": 224,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "interpolation": "bilinear",
+    },
+    "stages": [
+        {
+            "name": "head",
+            "epochs": 1,
+            "steps_per_epoch": 8,
+            "batch_norm": "statistics stand still in 20 frozen layers, trained in 0",
+            "augmentation": "none",
+            "optimizer": "sgd (momentum 0.9)",
+            "features_once": True,
+            "frozen": [{"module": "layer1", "parameters": 147968}],
+            "frozen_parameters": 11176512,
+            "trained_parameters": 1026,
+            "groups": [{"name": "default", "modules": ["fc"], "tensors": 2, "parameters": 1026, "factor": 1.0}],
+            "lr": [{"epoch": 1, "first": {"default": 0.01}, "last": {"default": 0.01}}],
+        }
+    ],
+    "warnings": [],
+}
+EPOCH = {
+    "object": "fine_tuning.job.epoch",
+    "stage": "all",
+    "stage_index": 1,
+    "epoch": 1,
+    "global_epoch": 61,
+    "attempt": 1,
+    "lr": {"default": 0.0003},
+    "train": {"loss": 0.221, "accuracy": 0.886},
+    "val": {"loss": 0.213, "accuracy": 0.928},
+    "images_per_second": 41.3,
+    "seconds": {"data": 0.5, "train": 5.4, "val": 1.1, "checkpoint": 0.03},
+    "peak_memory_bytes": 1203765248,
+    "nonfinite": False,
+    "created_at": 1767225660.75,
+}
+EVENT = {
+    "object": "fine_tuning.job.event",
+    "id": 17,
+    "type": "stage.started",
+    "level": "info",
+    "message": "stage head: trains 1,026 of 11,177,538 parameters, features computed once",
+    "data": {"attempt": 1, "stage": "head", "stage_index": 0},
+    "created_at": 1767225602.5,
+}
+CHECKPOINT = {
+    "object": "fine_tuning.job.checkpoint",
+    "id": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn",
+    "job": JOB["id"],
+    "stage": "all",
+    "stage_index": 1,
+    "epoch": 1,
+    "global_epoch": 61,
+    "size": 44785941,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "metric": "val_accuracy",
+    "value": 0.928,
+    "best": True,
+    "last": True,
+    "created_at": 1767225660.75,
+}
+BACKBONE = {
+    "object": "backbone",
+    "name": "resnet18",
+    "source": "torchvision",
+    "weights": ["IMAGENET1K_V1"],
+    "head": ["fc"],
+    "parameters": 11689512,
+    "image_size": 224,
+}
+DATASET = {
+    "object": "dataset",
+    "name": "hymenoptera",
+    "classes": ["ants", "bees"],
+    "counts": {"train": {"ants": 124, "bees": 121}, "val": {"ants": 70, "bees": 83}},
+    "images": 398,
+    "problems": [],
+}
+REFUSAL = {
+    "error": {
+        "message": "stages.0.freeze.module: no module is called 'layr3'; did you mean 'layer3'?",
+        "type": "invalid_request_error",
+        "param": "stages.0.freeze.module",
+        "code": "unknown_module",
+        "details": [
+            {
+                "param": "stages.0.freeze.module",
+                "message": "no module is called 'layr3'; did you mean 'layer3'?",
+                "code": "unknown_module",
+            }
+        ],
+    }
+}
+
+
+def _json(description: str, example: Any) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+def _refusal(status: int, code: str, message: str) -> Responses:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code, "details": []}
+    return {status: _json("Refused.", {"error": error})}
+
+
+def _list(item: dict[str, Any], key: str) -> dict[str, Any]:
+    known_by = str(item[key])
+    return {"object": "list", "data": [item], "first_id": known_by, "last_id": known_by, "has_more": False}
+
+
+spec_body: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/JobSpec"},
+                "examples": {
+                    "recipe": {"summary": "A recipe", "value": SPEC},
+                    "stages": {"summary": "Stages, a frozen part, two groups", "value": STAGED_SPEC},
+                },
+            }
+        },
+    }
+}
+
+unknown: Responses = _refusal(404, "not_found", "there is no job job_0")
+conflict: Responses = {
+    **unknown,
+    **_refusal(409, "conflict", "job job_5t2cqf1k8m4xw0z7h3nvb9rd is running; only ended jobs can be deleted"),
+}
+invalid: Responses = {
+    **_refusal(400, "not_json", "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    **_refusal(413, "too_large", "the body is longer than 1,000,000 bytes"),
+    422: _json("Every problem of the request.", REFUSAL),
+}
+job: Responses = {200: _json("The job.", JOB), **conflict}
+job_created: Responses = {
+    201: _json("The job.", {**JOB, "status": "queued", "progress": None, "best": None}),
+    **conflict,
+    **invalid,
+}
+plan: Responses = {200: _json("The plan.", PLAN), **invalid}
+wrong_parameter: Responses = {422: _json("A parameter is wrong.", REFUSAL)}
+job_list: Responses = {200: _json("A page of jobs.", _list(JOB, "id")), **wrong_parameter}
+metrics: Responses = {200: _json("Epochs.", _list(EPOCH, "global_epoch")), **unknown, **wrong_parameter}
+events: Responses = {
+    200: {
+        "description": "Events, or a stream of them.",
+        "content": {
+            "application/json": {"example": _list(EVENT, "id")},
+            "text/event-stream": {"example": 'id: 17\nevent: stage.started\ndata: {"object": "…"}\n\n'},
+        },
+    },
+    **unknown,
+    **wrong_parameter,
+}
+checkpoints: Responses = {200: _json("Checkpoints.", _list(CHECKPOINT, "id")), **unknown}
+_file = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+download: Responses = {
+    200: {"description": "The file.", **_file},
+    206: {"description": "A part of the file.", **_file},
+    304: {"description": "The client has it already."},
+    **_refusal(404, "not_found", "job job_5t2cqf1k8m4xw0z7h3nvb9rd has no checkpoint 'best'"),
+    **_refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
+}
+backbones: Responses = {200: _json("Backbones.", _list(BACKBONE, "name"))}
+datasets: Responses = {200: _json("Datasets.", _list(DATASET, "name"))}
+dataset: Responses = {
+    200: _json("The dataset.", DATASET),
+    **_refusal(404, "not_found", "there is no dataset 'hymenopter' below the data root; did you mean 'hymenoptera'?"),
+}
+alive: Responses = {200: _json("Alive.", {"status": "alive"})}
+ready: Responses = {
+    200: _json("Ready.", {"status": "ready"}),
+    **_refusal(503, "unavailable", "the database does not answer; try again"),
+}
+prometheus: Responses = {
+    200: {
+        "description": "Prometheus' text format.",
+        "content": {"text/plain": {"example": 'thaw_jobs{status="queued"} 2.0\n'}},
+    }
+}

@@ -1,0 +1,141 @@
+"""Jobs: submit, plan, list, look, cancel, pause, resume, retry, delete."""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from app.api import examples
+from app.api.bodies import read_json
+from app.api.conditional import answer
+from app.api.schemas import JobAnswer, Page, page
+from app.api.state import Cat, Db, Set, find_job
+from app.errors import Invalid
+from app.store import controls, jobs
+from app.store.database import Database
+from app.store.records import Job
+from app.store.states import Status
+from finetune.errors import FinetuneError, SpecInvalid
+from finetune.recipes import resolve
+from finetune.spec import JobSpec, Problem
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+JsonBody = Annotated[Any, Depends(read_json)]
+IdempotencyKey = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
+    Header(description="The same key and body give the same job again."),
+]
+METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+
+
+@router.post(
+    "", status_code=201, response_model=JobAnswer, openapi_extra=examples.spec_body, responses=examples.job_created
+)
+def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
+    """Stores a job for a worker to take. Every problem of the spec is in the answer at once."""
+    spec = _checked(body, catalog)
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return JobAnswer.of(_create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest), time.time())
+
+
+@router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)
+def plan(body: JsonBody, catalog: Cat) -> Response:
+    """What a spec would do: head, frozen modules, groups, the rate of each group in each epoch, warnings."""
+    spec = _checked(body, catalog)
+    try:
+        drawn = catalog.plan(spec)
+    except SpecInvalid as error:
+        raise Invalid(error.problems) from error
+    except FinetuneError as error:
+        raise Invalid([Problem(error.param, error.message, error.code)]) from error
+    return Response(drawn.model_dump_json(), media_type="application/json")
+
+
+@router.get("", response_model=Page[JobAnswer], responses=examples.job_list)
+def list_jobs(
+    request: Request,
+    db: Db,
+    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    status: Status | None = None,
+) -> Page[JobAnswer]:
+    """Jobs, newest first. `metadata[team]=zoo` keeps those with that pair; it may stand several times."""
+    found, more = jobs.list_jobs(db, after, limit, status, _metadata_filter(request))
+    now = time.time()
+    return page([JobAnswer.of(job, now) for job in found], "id", more)
+
+
+@router.get("/{job_id}", response_model=JobAnswer, responses=examples.job)
+def get_job(job_id: str, request: Request, db: Db) -> Response:
+    """A job, with an ETag; 304 for `If-None-Match` where nothing changed."""
+    return answer(request, JobAnswer.of(find_job(db, job_id), time.time()))
+
+
+@router.post("/{job_id}/cancel", response_model=JobAnswer, responses=examples.job)
+def cancel(job_id: str, db: Db) -> JobAnswer:
+    """Ends a job: at once, or as soon as its worker has stopped. 409 where it has ended."""
+    return JobAnswer.of(controls.cancel_job(db, job_id), time.time())
+
+
+@router.post("/{job_id}/pause", response_model=JobAnswer, responses=examples.job)
+def pause(job_id: str, db: Db) -> JobAnswer:
+    """Takes a job from its worker; it will go on from its last epoch when it is resumed."""
+    return JobAnswer.of(controls.pause_job(db, job_id), time.time())
+
+
+@router.post("/{job_id}/resume", response_model=JobAnswer, responses=examples.job)
+def resume(job_id: str, db: Db) -> JobAnswer:
+    """Queues a paused job again."""
+    return JobAnswer.of(controls.resume_job(db, job_id), time.time())
+
+
+@router.post("/{job_id}/retry", status_code=201, response_model=JobAnswer, responses=examples.job_created)
+def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
+    """A new job with the spec of a failed or cancelled one, which is its parent."""
+    old = find_job(db, job_id)
+    controls.check_retry(old)
+    return JobAnswer.of(_create(db, old.spec, _checked(old.spec, catalog), parent=old.id), time.time())
+
+
+@router.delete("/{job_id}", status_code=204, responses=examples.conflict)
+def delete(job_id: str, db: Db, settings: Set) -> None:
+    """Deletes an ended job with its artifacts."""
+    jobs.delete_job(db, job_id)
+    shutil.rmtree(settings.artifacts_dir / job_id, ignore_errors=True)
+
+
+def _checked(body: Any, catalog: Cat) -> JobSpec:
+    problems = catalog.check(body)
+    if problems:
+        raise Invalid(problems)
+    return JobSpec.model_validate(body)
+
+
+def _create(db: Database, body: dict[str, Any], spec: JobSpec, **values: str | None) -> Job:
+    job, _ = jobs.create_job(
+        db,
+        spec=body,
+        resolved_spec=resolve(spec).model_dump(mode="json"),
+        name=spec.name,
+        metadata=spec.metadata,
+        priority=spec.priority,
+        max_attempts=spec.max_attempts,
+        **values,
+    )
+    return job
+
+
+def _metadata_filter(request: Request) -> dict[str, str]:
+    pairs = {}
+    for name, value in request.query_params.multi_items():
+        match = METADATA_FILTER.fullmatch(name)
+        if match:
+            pairs[match[1]] = value
+    return pairs

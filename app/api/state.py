@@ -1,0 +1,44 @@
+"""What the routes work with, as FastAPI dependencies."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.catalog import Catalog
+from app.settings import Settings
+from app.store import jobs
+from app.store.database import Database
+from app.store.errors import JobNotFound
+from app.store.records import Job
+
+
+def _db(request: Request) -> Database:
+    db: Database = request.app.state.db
+    return db
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _catalog(request: Request) -> Catalog:
+    catalog: Catalog = request.app.state.catalog
+    return catalog
+
+
+Db = Annotated[Database, Depends(_db)]
+Set = Annotated[Settings, Depends(_settings)]
+Cat = Annotated[Catalog, Depends(_catalog)]
+
+
+def find_job(db: Database, job_id: str) -> Job:
+    """The job of that id.
+
+    Raises:
+        JobNotFound: there is none.
+    """
+    job = jobs.get_job(db, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job

@@ -1,0 +1,73 @@
+"""What there is here for jobs to name: backbones, datasets, weights. Loads torch on first use, not at start."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.settings import Settings
+from app.store import checkpoints
+from app.store.database import Database
+from finetune.spec import BackboneSpec, JobSpec, JobWeights, Problem, parse_part
+
+if TYPE_CHECKING:
+    from finetune.backbones import Registry
+    from finetune.plan import Plan
+
+
+class Catalog:
+    """Checks specs against what there is, and draws up plans."""
+
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self._settings, self._db = settings, db
+        self._registry: Registry | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def registry(self) -> "Registry":
+        """The backbones, loaded when they are first asked for."""
+        with self._loading:
+            if self._registry is None:
+                from finetune import backbones
+
+                self._registry = backbones.load(self._settings.backbones)
+            return self._registry
+
+    def check(self, body: Any) -> list[Problem]:
+        """Every problem of a request."""
+        from finetune import preflight
+
+        settings = self._settings
+        problems = preflight.check(body, self.registry, settings.data_dir, settings.weights_dir)
+        backbone = parse_part(BackboneSpec, body, "backbone")
+        if backbone is not None and isinstance(backbone.weights, JobWeights):
+            problems += self._job_weights_problems(backbone.weights)
+        return problems
+
+    def plan(self, spec: JobSpec) -> "Plan":
+        """The plan of a spec that has no problems of its own.
+
+        Raises:
+            FinetuneError: the data or the weights do not allow a plan.
+        """
+        from finetune.data.folders import open_dataset
+        from finetune.network import draw
+        from finetune.plan import make_plan
+        from finetune.recipes import resolve
+
+        settings, resolved = self._settings, resolve(spec)
+        dataset = open_dataset(settings.data_dir, resolved.dataset, resolved.seed)
+        job_file = self._job_file(resolved.backbone)
+        blueprint = draw(resolved, self.registry, dataset.classes, settings.weights_dir, job_file)
+        return make_plan(resolved, blueprint, dataset)
+
+    def _job_weights_problems(self, weights: JobWeights) -> list[Problem]:
+        if checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint) is not None:
+            return []
+        message = f"there is no checkpoint {weights.checkpoint!r} of a job {weights.job!r}"
+        return [Problem("backbone.weights.job", message, "weights_not_found")]
+
+    def _job_file(self, backbone: BackboneSpec) -> Path | None:
+        if not isinstance(backbone.weights, JobWeights):
+            return None
+        found = checkpoints.get_checkpoint(self._db, backbone.weights.job, backbone.weights.checkpoint)
+        return self._settings.artifacts_dir / found.path if found else None

@@ -1,0 +1,168 @@
+"""What the API answers when it refuses, and the one handler that renders all of it.
+
+    ApiError
+    ├── BadRequest        400  the body is no JSON
+    ├── NotFound          404  there is no such thing
+    ├── Conflict          409  the thing's state does not allow it
+    ├── TooLarge          413  the body is longer than any spec
+    ├── RangeNotSatisfiable 416  a download is asked for from behind its end
+    ├── Invalid           422  fields with problems; all of them in `details`
+    └── Unavailable       503  the database or the disk does not answer
+
+Every answer has the shape `{"error": {"message", "type", "param", "code", "details"}}`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.store.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    NotEnded,
+    NotRetryable,
+    StoreError,
+    StoreUnavailable,
+    TransitionRefused,
+    UnknownCursor,
+)
+from finetune.spec.problems import Problem
+
+
+class ApiError(Exception):
+    """A refusal with its HTTP status."""
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        details: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.body = error_body(message, self.kind, code or self.code, param, details)
+        self.headers = dict(headers or {})
+
+
+class BadRequest(ApiError):
+    """The request is not of the form that HTTP or JSON asks for."""
+
+    status, kind, code = 400, "invalid_request_error", "bad_request"
+
+
+class NotFound(ApiError):
+    """There is no such thing."""
+
+    status, kind, code = 404, "invalid_request_error", "not_found"
+
+
+class Conflict(ApiError):
+    """The state of the thing does not allow it."""
+
+    status, kind, code = 409, "invalid_request_error", "conflict"
+
+
+class TooLarge(ApiError):
+    """The body is longer than it may be."""
+
+    status, kind, code = 413, "invalid_request_error", "too_large"
+
+
+class RangeNotSatisfiable(ApiError):
+    """A download is asked for from behind its end."""
+
+    status, kind, code = 416, "invalid_request_error", "range_not_satisfiable"
+
+
+class Invalid(ApiError):
+    """Fields with problems. The message and `param` are the first one's, `details` has all."""
+
+    status, kind, code = 422, "invalid_request_error", "invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        message = f"{first.param}: {first.message}" if first.param else first.message
+        super().__init__(message, param=first.param, code=first.code, details=problems)
+
+
+class Unavailable(ApiError):
+    """Something that the server needs does not answer; trying again may help."""
+
+    status, kind, code = 503, "server_error", "unavailable"
+
+
+STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
+    JobNotFound: NotFound,
+    IdempotencyConflict: Conflict,
+    TransitionRefused: Conflict,
+    NotEnded: Conflict,
+    NotRetryable: Conflict,
+    StoreUnavailable: Unavailable,
+}
+
+
+def error_body(
+    message: str, kind: str, code: str, param: str | None = None, details: Sequence[Problem] = ()
+) -> dict[str, Any]:
+    """The one shape of all refusals."""
+    return {
+        "error": {
+            "message": message,
+            "type": kind,
+            "param": param,
+            "code": code,
+            "details": [{"param": p.param, "message": p.message, "code": p.code} for p in details],
+        }
+    }
+
+
+def render(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal as an answer. ASCII alone: a request can hold characters that UTF-8 has no bytes for."""
+    return Response(json.dumps(body), status, headers=dict(headers or {}), media_type="application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every refusal of the application one of the shape."""
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return render(error.status, error.body, error.headers)
+
+    @app.exception_handler(StoreError)
+    async def refused_by_store(request: Request, error: StoreError) -> Response:
+        if isinstance(error, UnknownCursor):
+            translated: ApiError = Invalid([Problem("after", str(error), "unknown_cursor")])
+        else:
+            headers = {"Retry-After": "1"} if isinstance(error, StoreUnavailable) else None
+            translated = STORE_ERRORS.get(type(error), ApiError)(str(error), headers=headers)
+        return await refused(request, translated)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
+        return await refused(request, Invalid([_parameter_problem(e) for e in error.errors()]))
+
+    @app.exception_handler(HTTPException)
+    async def not_routed(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        message = {404: "there is nothing at this address", 405: "this address does not take this method"}.get(
+            error.status_code, str(error.detail)
+        )
+        body = error_body(message, "invalid_request_error", code)
+        return render(error.status_code, body, error.headers)
+
+
+def _parameter_problem(error: Mapping[str, Any]) -> Problem:
+    where = [str(part) for part in error["loc"] if part not in ("query", "path", "header", "body")]
+    message = str(error["msg"]).replace("Input should", "should")
+    return Problem(".".join(where) or None, message, str(error["type"]))

@@ -1,0 +1,59 @@
+"""The application: `create_app(settings)`."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from app import errors
+from app.api import backbones, checkpoints, datasets, events, health, jobs, metrics
+from app.api.openapi import describe
+from app.catalog import Catalog
+from app.requests import RequestLog
+from app.settings import Settings
+from app.store import leases
+from app.store.database import Database
+from app.store.errors import StoreUnavailable
+from app.web import pages
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server's application. It connects to the database when it is first asked something."""
+    db = Database(settings.database_url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stopping = threading.Event()
+        sweeper = threading.Thread(target=_sweep, args=(db, settings.lease_seconds, stopping), daemon=True)
+        sweeper.start()
+        yield
+        stopping.set()
+        sweeper.join()
+        db.dispose()
+
+    app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
+    app.state.db, app.state.settings = db, settings
+    app.state.catalog = Catalog(settings, db)
+    app.state.prometheus = CollectorRegistry()
+    app.state.prometheus.register(health.JobsByStatus(db))
+    errors.install(app)
+    for resource in (jobs, metrics, events, checkpoints, backbones, datasets, health, pages):
+        app.include_router(resource.router)
+    app.add_middleware(RequestLog, registry=app.state.prometheus)
+    describe(app)
+    return app
+
+
+def _sweep(db: Database, lease_seconds: float, stopping: threading.Event) -> None:
+    """Takes jobs back from lost workers, so that they do not seem to run where no worker is left to see it."""
+    while not stopping.wait(lease_seconds / 4):
+        try:
+            for job in leases.sweep(db):
+                log.warning("took a job back from a lost worker", job=job)
+        except StoreUnavailable as error:
+            log.warning("the database does not answer", error=str(error))

@@ -1,0 +1,58 @@
+"""Around every request: an id, a log line, and an answer in the one shape even where something broke."""
+
+import time
+from uuid import uuid4
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import error_body, render
+
+log = structlog.get_logger()
+
+REQUEST_ID = "X-Request-ID"
+
+
+class RequestLog:
+    """ASGI middleware. It is the outermost of ours, so that what it adds is on every answer."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._count = Counter(
+            "thaw_http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "thaw_http_request_seconds", "Seconds until the answer began.", ["route"], registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, begun, status = uuid4().hex, time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                self._observe(scope, status, time.perf_counter() - begun)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request broke", request_id=request_id, method=scope["method"], path=scope["path"])
+            if status:  # the answer is under way: the broken connection is all that is left to say
+                raise
+            message = f"the server broke while it answered; its log has more under {request_id}"
+            await render(500, error_body(message, "server_error", "internal"))(scope, receive, send_with_id)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._count.labels(scope["method"], route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+        if scope["method"] != "GET" or status >= 400:
+            log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))

@@ -1,0 +1,130 @@
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "THAW_"
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_DATABASES = re.compile(r"sqlite:///.+|postgresql(\+\w+)?://.+")
+_MOST_DATA_WORKERS = 8
+
+
+class SettingsError(Exception):
+    """A setting is not valid; the message is one sentence for the operator."""
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _check_factory(value: str) -> str:
+    if not _FACTORY.fullmatch(value):
+        raise ValueError(f"{value!r} is not of the form package.module:factory")
+    return value
+
+
+def _check_database(value: str) -> str:
+    if not _DATABASES.fullmatch(value) or value.endswith(":memory:"):
+        raise ValueError("a database is sqlite:///FILE or postgresql://…")
+    return value
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container may be given fewer cores than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _default_data_workers() -> int:
+    return min(_usable_cores() - 1, _MOST_DATA_WORKERS)
+
+
+def _sqlite_in_home(data: dict[str, Any]) -> str:
+    return f"sqlite:///{data['home_dir'] / 'thaw.db'}"
+
+
+# Absolute, because the server, the worker and its children need not share a working directory.
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Factory = Annotated[str, AfterValidator(_check_factory)]
+
+
+class Settings(BaseSettings):
+    """What an operator may set, each as the environment variable `THAW_` + the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    home_dir: Folder = Field(
+        default=Path("thaw-home"),
+        description="Folder of what Thaw writes: its SQLite file and the artifacts.",
+    )
+    data_dir: Folder = Field(default=Path("data"), description="Folder with the datasets that jobs may name.")
+    weights_dir: Folder = Field(
+        default=Path("weights"), description="Folder with the weight files that jobs may name."
+    )
+    database_url: Annotated[str, AfterValidator(_check_database)] = Field(
+        default_factory=_sqlite_in_home,
+        repr=False,  # it may hold a password
+        description="sqlite:///FILE or postgresql://…; unset: the file thaw.db in THAW_HOME_DIR.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on.")
+    port: int = Field(
+        default=8321, ge=0, le=65535, description="Port of the HTTP server; 0 takes any free one."
+    )
+    backbones: Annotated[tuple[Factory, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(), description="Backbones of your own, comma-separated, each as package.module:factory."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|(cpu|cuda|mps|xpu)(:\d+)?)$",
+        description="Where to train: auto, cpu, cuda, cuda:1, mps, …",
+    )
+    data_workers: int = Field(
+        default_factory=_default_data_workers,
+        ge=0,
+        description="Processes that load images; unset: one less than the cores, at most 8.",
+    )
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as lost."
+    )
+    poll_seconds: float = Field(default=0.2, gt=0, description="Seconds between two looks for something new.")
+    grace_seconds: float = Field(
+        default=20.0, gt=0, description="Seconds that an attempt may take to save and stop."
+    )
+    stall_seconds: float = Field(
+        default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
+    )
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Folder of the checkpoints and everything else that jobs leave behind."""
+        return self.home_dir / "artifacts"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable is not valid; the message names it and says what is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    raise SettingsError("; ".join(_sentence(problem) for problem in problems) + ".")
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name = f"{PREFIX}{problem['loc'][0]}".upper()
+    if problem["type"] == "value_error":  # our own messages say what they need of the value, and no password
+        return f"{name}: {problem['ctx']['error']}"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{name} is {str(problem['input'])!r}: {message}"

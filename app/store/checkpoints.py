@@ -1,0 +1,51 @@
+from dataclasses import fields
+
+from sqlalchemy import ColumnElement, Connection, Select, select
+
+from app.store.database import Database
+from app.store.records import Checkpoint
+from app.store.tables import checkpoints, jobs, of_job
+
+COLUMNS = [checkpoints.c[field.name] for field in fields(Checkpoint)]
+
+
+def list_checkpoints(db: Database, job_id: str) -> list[Checkpoint]:
+    """Return the checkpoints of a job, oldest first."""
+    query = select(*COLUMNS).where(of_job(checkpoints, job_id)).order_by(checkpoints.c.seq)
+    with db.read() as connection:
+        return [Checkpoint(**row) for row in connection.execute(query).mappings()]
+
+
+def list_resumable(db: Database, job_id: str) -> list[Checkpoint]:
+    """Return the checkpoints that an attempt can resume from, newest first."""
+    with db.read() as connection:
+        rows = connection.execute(_resumable(of_job(checkpoints, job_id))).mappings()
+        return [Checkpoint(**row) for row in rows]
+
+
+def get_checkpoint(db: Database, job_id: str, name: str) -> Checkpoint | None:
+    """Return a job's checkpoint by its id, or as `best` or `last`; None where there is no such one."""
+    with db.read() as connection:
+        if name == "best":
+            best = connection.execute(select(jobs.c.best).where(jobs.c.id == job_id)).scalar_one_or_none()
+            name = best["checkpoint"] if best else ""
+        query = select(*COLUMNS).where(of_job(checkpoints, job_id))
+        if name == "last":
+            # By age, not by epoch: an attempt that had to fall back writes earlier epochs once more.
+            query = query.order_by(checkpoints.c.seq.desc()).limit(1)
+        else:
+            query = query.where(checkpoints.c.id == name)
+        row = connection.execute(query).mappings().one_or_none()
+    return Checkpoint(**row) if row else None
+
+
+def newest_resumable(connection: Connection, seq: int) -> Checkpoint | None:
+    """Return what a new attempt of job number `seq` resumes from; None where it starts afresh."""
+    row = connection.execute(_resumable(checkpoints.c.job_seq == seq).limit(1)).mappings().one_or_none()
+    return Checkpoint(**row) if row else None
+
+
+def _resumable(job: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
+    return (
+        select(*COLUMNS).where(job, checkpoints.c.state_path.is_not(None)).order_by(checkpoints.c.seq.desc())
+    )

@@ -1,0 +1,110 @@
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from sqlite3 import Connection as SQLiteConnection
+
+from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.store.errors import StoreUnavailable
+
+_BEGIN_MODE = "begin_mode"
+_BUSY_MILLISECONDS = 10_000
+
+# A threaded server answers up to 40 requests at once, and each holds at most one connection.
+_POOL_SIZE, _POOL_OVERFLOW = 8, 32
+
+
+class _Now(FunctionElement[float]):
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(_Now, "sqlite")
+def _now_sqlite(element: _Now, compiler: SQLCompiler, **options: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_Now, "postgresql")
+def _now_postgresql(element: _Now, compiler: SQLCompiler, **options: object) -> str:
+    # Not clock_timestamp(): it is volatile, and a comparison with it would use no index.
+    return "CAST(extract(epoch from statement_timestamp()) AS double precision)"
+
+
+def db_now() -> _Now:
+    """Return the SQL expression for now: Unix seconds by the database's clock, one value in a statement."""
+    return _Now()
+
+
+class Database:
+    """One database, SQLite or PostgreSQL. Connects on first use, never when it is made."""
+
+    def __init__(self, url: str, *, foreign_keys: bool = True) -> None:
+        """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables."""
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = create_engine(
+            url,
+            json_serializer=partial(json.dumps, allow_nan=False),
+            pool_size=_POOL_SIZE,
+            max_overflow=_POOL_OVERFLOW,
+            pool_pre_ping=not sqlite,
+        )
+        if sqlite:
+            _listen(self.engine, foreign_keys=foreign_keys)
+        self._writing = self.engine.execution_options(**{_BEGIN_MODE: "IMMEDIATE"})
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for queries, which on SQLite all see the same state; no write of it is kept."""
+        with _answering(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
+        with _answering(), self._writing.begin() as connection:
+            yield connection
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            StoreUnavailable: it gives none.
+        """
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close all connections; the next use opens new ones."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn the drivers' many ways to say that a database is locked, full or away into one error."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, TimeoutError) as error:
+        raise StoreUnavailable from error
+
+
+def _listen(engine: Engine, *, foreign_keys: bool) -> None:
+    """Let SQLAlchemy, not the driver, begin transactions, and set what SQLite keeps per connection."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: SQLiteConnection, record: object) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that begins as a reader and then writes fails at once if another wrote meanwhile.
+        mode = connection.get_execution_options().get(_BEGIN_MODE, "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")

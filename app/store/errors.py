@@ -1,0 +1,86 @@
+"""What the store refuses.
+
+StoreError
+├── JobNotFound          no job has this id
+├── UnknownCursor        a page is asked for after a job that is not there
+├── IdempotencyConflict  the key was used with another request
+├── TransitionRefused    the job's state does not allow it
+├── NotEnded             only ended jobs can be deleted
+├── NotRetryable         only failed and cancelled jobs can be tried again
+├── LeaseLost            the attempt no longer holds its job
+└── StoreUnavailable     the database does not answer
+"""
+
+from app.store.states import Status
+
+
+class StoreError(Exception):
+    """The store refused something; the message may be shown to clients."""
+
+
+class JobNotFound(StoreError):
+    """There is no job `job_id`."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id}")
+        self.job_id = job_id
+
+
+class UnknownCursor(StoreError):
+    """There is no job `after` to continue a list from."""
+
+    def __init__(self, after: str) -> None:
+        super().__init__(f"there is no job {after} to continue after")
+        self.after = after
+
+
+class IdempotencyConflict(StoreError):
+    """The idempotency key `key` was used before, with another request."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was used before with another request")
+        self.key = key
+
+
+class TransitionRefused(StoreError):
+    """The job is `current` and cannot become `wanted`."""
+
+    def __init__(self, job_id: str, current: Status, wanted: Status) -> None:
+        super().__init__(f"job {job_id} is {current} and cannot become {wanted}")
+        self.job_id = job_id
+        self.current = current
+        self.wanted = wanted
+
+
+class NotEnded(StoreError):
+    """The job is `current`, and only ended jobs can be deleted."""
+
+    def __init__(self, job_id: str, current: Status) -> None:
+        super().__init__(f"job {job_id} is {current}; only ended jobs can be deleted")
+        self.job_id = job_id
+        self.current = current
+
+
+class NotRetryable(StoreError):
+    """The job is `current`, and only failed and cancelled jobs can be tried again."""
+
+    def __init__(self, job_id: str, current: Status) -> None:
+        super().__init__(f"job {job_id} is {current}; only failed and cancelled jobs can be tried again")
+        self.job_id = job_id
+        self.current = current
+
+
+class LeaseLost(StoreError):
+    """Attempt `attempt` no longer holds the job: nothing of it may be written any more."""
+
+    def __init__(self, job_id: str, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} no longer holds job {job_id}")
+        self.job_id = job_id
+        self.attempt = attempt
+
+
+class StoreUnavailable(StoreError):
+    """The database does not answer, or not in time; the cause has the driver's words."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer; try again")

@@ -1,0 +1,175 @@
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, delete, exists, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from app.store.database import Database, db_now
+from app.store.errors import IdempotencyConflict, NotEnded, UnknownCursor
+from app.store.events import add_event
+from app.store.ids import new_id
+from app.store.records import Job, JobError, Json
+from app.store.states import ENDED, Status
+from app.store.tables import job_metadata, jobs
+from app.store.transitions import lock
+
+_ERROR_COLUMNS = ("error_code", "error_message", "error_param")
+
+
+def create_job(
+    db: Database,
+    *,
+    spec: Json,
+    resolved_spec: Json,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    priority: int = 0,
+    max_attempts: int = 3,
+    parent: str | None = None,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
+) -> tuple[Job, bool]:
+    """Store a queued job, its metadata and its first event.
+
+    Returns:
+        The job, and whether it is new: false where the key was used before with the same request.
+
+    Raises:
+        IdempotencyConflict: the key was used before with another request.
+    """
+    row = {
+        "id": new_id("job"),
+        "name": name,
+        "status": Status.QUEUED,
+        "status_reason": "waiting for a worker",
+        "created_at": db_now(),
+        "priority": priority,
+        "attempt": 0,
+        "lost_attempts": 0,
+        "max_attempts": max_attempts,
+        "parent": parent,
+        "spec": spec,
+        "resolved_spec": resolved_spec,
+        "idempotency_key": idempotency_key,
+        "request_hash": request_hash,
+    }
+    try:
+        with db.write() as connection:
+            return _insert(connection, row, metadata or {}), True
+    except IntegrityError:
+        earlier = _with_key(db, idempotency_key)
+        if earlier is None:
+            raise
+    if earlier.request_hash != request_hash:
+        raise IdempotencyConflict(earlier.idempotency_key or "")
+    return earlier, False
+
+
+def get_job(db: Database, job_id: str) -> Job | None:
+    """Return a job; None where there is none with this id."""
+    with db.read() as connection:
+        return read_job(connection, job_id)
+
+
+def list_jobs(
+    db: Database,
+    after: str | None = None,
+    limit: int = 20,
+    status: Status | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[list[Job], bool]:
+    """Return up to `limit` jobs, newest first, and whether there are more.
+
+    Args:
+        db: the database.
+        after: id of the last job of the page before.
+        limit: at most so many jobs, at least 1.
+        status: only jobs in this state.
+        metadata: only jobs that have all these pairs.
+
+    Raises:
+        UnknownCursor: there is no job `after`.
+    """
+    query = select(jobs).order_by(jobs.c.seq.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(jobs.c.status == status)
+    for key, value in (metadata or {}).items():
+        pair = (job_metadata.c.key == key) & (job_metadata.c.value == value)
+        query = query.where(exists().where(job_metadata.c.job_seq == jobs.c.seq, pair))
+    with db.read() as connection:
+        if after is not None:
+            query = query.where(jobs.c.seq < _cursor(connection, after))
+        found = _read(connection, query)
+    return found[:limit], len(found) > limit
+
+
+def delete_job(db: Database, job_id: str) -> None:
+    """Delete an ended job with all its rows. Its files are the caller's to delete, afterwards.
+
+    Raises:
+        JobNotFound: there is no such job.
+        NotEnded: the job has not ended.
+    """
+    with db.write() as connection:
+        current = lock(connection, job_id)
+        if current not in ENDED:
+            raise NotEnded(job_id, current)
+        connection.execute(delete(jobs).where(jobs.c.id == job_id))
+
+
+def counts_by_status(db: Database) -> dict[Status, int]:
+    """Return how many jobs there are in each state, zeros included."""
+    query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+    with db.read() as connection:
+        found: dict[Status, int] = dict(iter(connection.execute(query)))
+    return {status: found.get(status, 0) for status in Status}
+
+
+def read_job(connection: Connection, job_id: str) -> Job | None:
+    """Return a job as the caller's transaction sees it; None where there is none with this id."""
+    found = _read(connection, select(jobs).where(jobs.c.id == job_id))
+    return found[0] if found else None
+
+
+def _insert(connection: Connection, row: Mapping[str, object], metadata: Mapping[str, str]) -> Job:
+    job = connection.execute(insert(jobs).values(row).returning(jobs)).mappings().one()
+    pairs = [{"job_seq": job["seq"], "key": key, "value": value} for key, value in metadata.items()]
+    if pairs:
+        connection.execute(insert(job_metadata), pairs)
+    add_event(connection, job["seq"], "job.created", job["status_reason"])
+    return _job(job, dict(metadata))
+
+
+def _with_key(db: Database, key: str | None) -> Job | None:
+    if key is None:
+        return None
+    with db.read() as connection:
+        found = _read(connection, select(jobs).where(jobs.c.idempotency_key == key))
+    return found[0] if found else None
+
+
+def _cursor(connection: Connection, after: str) -> int:
+    seq: int | None = connection.execute(select(jobs.c.seq).where(jobs.c.id == after)).scalar_one_or_none()
+    if seq is None:
+        raise UnknownCursor(after)
+    return seq
+
+
+def _read(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[Job]:
+    rows = connection.execute(query).mappings().all()
+    metadata: dict[int, dict[str, str]] = {row["seq"]: {} for row in rows}
+    pairs = (
+        select(job_metadata)
+        .where(job_metadata.c.job_seq.in_(metadata))
+        .order_by(job_metadata.c.job_seq, job_metadata.c.key)
+    )
+    for pair in connection.execute(pairs).mappings() if rows else ():
+        metadata[pair["job_seq"]][pair["key"]] = pair["value"]
+    return [_job(row, metadata[row["seq"]]) for row in rows]
+
+
+def _job(row: RowMapping, metadata: dict[str, str]) -> Job:
+    values = {name: value for name, value in row.items() if name not in _ERROR_COLUMNS}
+    code, message, param = (row[name] for name in _ERROR_COLUMNS)
+    error = JobError(code, message, param) if code is not None else None
+    return Job(**values, metadata=metadata, error=error)

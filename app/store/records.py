@@ -1,0 +1,124 @@
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.store.ids import new_id
+from app.store.states import Status
+
+Json = dict[str, Any]
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed: a stable code, a sentence, and the spec's field at fault where there is one."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as stored. Times are Unix seconds by the database's clock."""
+
+    seq: int
+    id: str
+    name: str | None
+    metadata: dict[str, str]
+    status: Status
+    status_reason: str
+    error: JobError | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    priority: int
+    attempt: int
+    lost_attempts: int
+    max_attempts: int
+    worker: str | None
+    lease_until: float | None
+    parent: str | None
+    spec: Json
+    resolved_spec: Json
+    progress: Json | None
+    best: Json | None
+    result: Json | None
+    idempotency_key: str | None
+    request_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """Files of an epoch, complete on disk: weights at `path`, what an attempt resumes from at `state_path`.
+
+    Paths are relative to the artifacts folder, sizes in bytes.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    state_path: str | None = None
+    state_size: int | None = None
+    state_sha256: str | None = None
+    metric: str | None = None
+    value: float | None = None
+    id: str = field(default_factory=lambda: new_id("ckpt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint as stored; its files never change while it is there."""
+
+    seq: int
+    id: str
+    attempt: int
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    path: str
+    size: int
+    sha256: str
+    state_path: str | None
+    state_size: int | None
+    state_sha256: str | None
+    metric: str | None
+    value: float | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry."""
+
+    job_id: str
+    seq: int
+    attempt: int
+    worker: str
+    resolved_spec: Json
+    resume: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch's record as the run sent it, with who sent it and when."""
+
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    attempt: int
+    record: Json
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job; ids grow with time."""
+
+    id: int
+    type: str
+    level: Level
+    message: str
+    data: Json
+    created_at: float

@@ -1,0 +1,166 @@
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    select,
+)
+
+from app.store.states import Status
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+_JSON = JSON(none_as_null=True)
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only INTEGER keys
+_STATUS = Enum(
+    Status,
+    name="status",
+    native_enum=False,
+    create_constraint=True,
+    length=16,
+    values_callable=lambda statuses: [status.value for status in statuses],
+)
+
+
+def _job_seq(*, primary_key: bool = False) -> Column[int]:
+    return Column(
+        "job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=primary_key, nullable=False
+    )
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _SERIAL, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("name", Text),
+    Column("status", _STATUS, nullable=False),
+    Column("status_reason", Text, nullable=False),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("error_param", Text),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("priority", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),  # the fencing number: it only ever grows
+    Column("lost_attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("worker", String(64)),
+    Column("lease_until", Double),
+    Column("parent", String(64)),  # no foreign key: the parent may be deleted
+    Column("spec", _JSON, nullable=False),
+    Column("resolved_spec", _JSON, nullable=False),
+    Column("progress", _JSON),
+    Column("best", _JSON),
+    Column("result", _JSON),
+    Column("idempotency_key", Text, unique=True),
+    Column("request_hash", String(128)),
+    CheckConstraint(
+        "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
+        name="held_while_active",
+    ),
+    sqlite_autoincrement=True,  # the number of a deleted job is never given again
+)
+Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
+Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
+Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
+
+job_metadata = Table(
+    "job_metadata",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+Index("ix_job_metadata_filter", job_metadata.c.key, job_metadata.c.value, job_metadata.c.job_seq)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("worker", String(64), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("outcome", String(16)),
+    Column("reason", Text),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("stage_index", Integer, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("global_epoch", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("record", _JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("ix_epochs_poll", epochs.c.job_seq, epochs.c.global_epoch)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    _job_seq(),
+    Column("type", String(64), nullable=False),
+    Column("level", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", _JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    sqlite_autoincrement=True,  # streams resume after an id, so none is given twice
+)
+Index("ix_events_poll", events.c.job_seq, events.c.id)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("seq", _SERIAL, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    _job_seq(),
+    Column("attempt", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("stage_index", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("global_epoch", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("state_path", Text),
+    Column("state_size", BigInteger),
+    Column("state_sha256", String(64)),
+    Column("metric", Text),
+    Column("value", Double),
+    Column("created_at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_checkpoints_job", checkpoints.c.job_seq, checkpoints.c.seq)
+
+
+def of_job(table: Table, job_id: str) -> ColumnElement[bool]:
+    """Return the condition that a row of `table` belongs to the job."""
+    condition: ColumnElement[bool] = (
+        table.c.job_seq == select(jobs.c.seq).where(jobs.c.id == job_id).scalar_subquery()
+    )
+    return condition

@@ -1,0 +1,56 @@
+"""The page: jobs, and one job with its epochs and the lines that load its model."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from jinja2 import Environment, FileSystemLoader
+from starlette.responses import HTMLResponse
+
+from app.api.state import Db, find_job
+from app.store import checkpoints, epochs, jobs
+from app.store.states import ENDED
+
+router = APIRouter(include_in_schema=False)
+
+NEWEST = 50
+HERE = Path(__file__).parent
+HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"}
+
+# The lines that load a checkpoint with torchvision alone; the same stand in docs/loading.md.
+LOADING_LINES = (HERE / "templates" / "load_checkpoint.py.txt").read_text()
+
+templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
+
+
+def _when(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else "–"
+
+
+templates.filters["when"] = _when
+
+
+def _show(name: str, **values: Any) -> HTMLResponse:
+    return HTMLResponse(templates.get_template(name).render(values), headers=HEADERS)
+
+
+@router.get("/")
+def index(db: Db) -> HTMLResponse:
+    """The newest jobs."""
+    found, more = jobs.list_jobs(db, limit=NEWEST)
+    return _show("index.html", jobs=found, more=more)
+
+
+@router.get("/jobs/{job_id}")
+def job_page(job_id: str, db: Db) -> HTMLResponse:
+    """A job: status, epochs, checkpoints, and how its model is loaded."""
+    job = find_job(db, job_id)
+    return _show(
+        "job.html",
+        job=job,
+        ended=job.status in ENDED,
+        epochs=epochs.list_epochs(db, job_id),
+        checkpoints=checkpoints.list_checkpoints(db, job_id),
+        lines=LOADING_LINES,
+    )

@@ -1,0 +1,205 @@
+"""The typed HTTP client."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from client import download
+from client.answers import check, parse, parse_json
+from client.errors import AddressInvalid, AnswerUnreadable, Unreachable
+from client.models import Checkpoint, EpochRecord, Event, Job, Page
+from client.plans import Plan
+from client.streams import lines, messages
+
+STREAM_SILENCE = 60.0
+"""Seconds without a byte after which a stream counts as broken; servers send comments far more often."""
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ThawClient:
+    """Talks to one Thaw server. Every method raises errors from `client.errors` and no others of HTTP's.
+
+    Args:
+        base_url: The server's address, such as `http://127.0.0.1:8321`.
+        timeout: Seconds to wait for a connection, and for each next byte of an answer.
+        retry_pauses: Seconds before each retry of a download or a stream whose connection broke;
+            at least one.
+    """
+
+    def __init__(
+        self, base_url: str, timeout: float = 30.0, retry_pauses: Sequence[float] = download.PAUSES
+    ) -> None:
+        try:
+            url = httpx.URL(base_url)
+        except httpx.InvalidURL:
+            raise AddressInvalid(base_url) from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise AddressInvalid(base_url)
+        self.base_url = base_url.rstrip("/")
+        self._retry_pauses = retry_pauses
+        # A proxy of the environment cannot reach a server on this machine.
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=url.host not in LOOPBACK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def submit(self, spec: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Creates a job. The same key and spec give the same job again, with another spec a `Refused`."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return parse(Job, self._send("POST", "/v1/jobs", json=spec, headers=headers))
+
+    def plan(self, spec: Mapping[str, Any]) -> Plan:
+        """Says what a spec would do; nothing is stored or trained."""
+        return parse(Plan, self._send("POST", "/v1/jobs/plan", json=spec))
+
+    def jobs(
+        self,
+        after: str | None = None,
+        limit: int = 20,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Page[Job]:
+        """One page of jobs, newest first; `after` is the last one of the page before."""
+        params: dict[str, str | int] = {"limit": limit}
+        if after is not None:
+            params["after"] = after
+        if status is not None:
+            params["status"] = status
+        params |= {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+        return parse(Page[Job], self._send("GET", "/v1/jobs", params=params))
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        return parse(Job, self._send("GET", _job_path(job_id)))
+
+    def job_if_changed(self, job_id: str, etag: str | None) -> tuple[Job, str | None] | None:
+        """The job and its ETag, or None where it is still what it was under `etag`."""
+        headers = {} if etag is None else {"If-None-Match": etag}
+        response = self._send("GET", _job_path(job_id), headers=headers)
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
+            return None
+        return parse(Job, response), response.headers.get("ETag")
+
+    def metrics(self, job_id: str, after_epoch: int = 0) -> list[EpochRecord]:
+        """The epochs after the given global one, oldest first."""
+        records: list[EpochRecord] = []
+        while True:
+            last = records[-1].global_epoch if records else after_epoch
+            path = f"{_job_path(job_id)}/metrics"
+            page = parse(Page[EpochRecord], self._send("GET", path, params={"after_epoch": last}))
+            new = [record for record in page.data if record.global_epoch > last]
+            records += new
+            if not (page.has_more and new):
+                return records
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """The events after the given one, oldest first."""
+        events: list[Event] = []
+        while True:
+            last = events[-1].id if events else after
+            params = {"after": last} if last else {}
+            page = parse(Page[Event], self._send("GET", f"{_job_path(job_id)}/events", params=params))
+            new = [event for event in page.data if event.id > last]
+            events += new
+            if not (page.has_more and new):
+                return events
+
+    def stream_events(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """Yields events as they happen, until the job has ended.
+
+        A connection that breaks is made again, from the last event on.
+
+        Raises:
+            Unreachable: when the server stays away for longer than the retries take.
+        """
+        failures = 0
+        while True:
+            before = after
+            try:
+                for event in self._events_of_one_connection(job_id, after):
+                    after = event.id
+                    yield event
+                if self.job(job_id).ended:
+                    # Events may have come between the stream's end and this look at the job.
+                    yield from self.events(job_id, after)
+                    return
+                failures = 0
+            except (httpx.TransportError, Unreachable) as error:
+                failures = 1 if after > before else failures + 1
+                if failures > len(self._retry_pauses):
+                    raise Unreachable(self.base_url, error) from None
+            time.sleep(self._retry_pauses[max(failures - 1, 0)])
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The checkpoints that a job has now."""
+        return parse(Page[Checkpoint], self._send("GET", f"{_job_path(job_id)}/checkpoints")).data
+
+    def cancel(self, job_id: str) -> Job:
+        """Asks for a job's end; one that has ended already is `Refused`."""
+        return parse(Job, self._send("POST", f"{_job_path(job_id)}/cancel"))
+
+    def delete(self, job_id: str) -> None:
+        """Removes an ended job and its checkpoints."""
+        self._send("DELETE", _job_path(job_id))
+
+    def download(
+        self, job_id: str, checkpoint: str, destination: Path, progress: download.Report | None = None
+    ) -> Path:
+        """Downloads a checkpoint (an ID, `best` or `last`); see `client.download` for the rest."""
+        url = f"{_job_path(job_id)}/checkpoints/{quote(checkpoint, safe='')}/download"
+        with self._reaching():
+            return download.download(self._http, url, destination, progress, self._retry_pauses)
+
+    def _events_of_one_connection(self, job_id: str, after: int) -> Iterator[Event]:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})
+        path = f"{_job_path(job_id)}/events"
+        with self._http.stream("GET", path, headers=headers, timeout=STREAM_SILENCE) as response:
+            if not response.is_success:
+                response.read()
+            check(response)
+            if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise AnswerUnreadable(str(response.request.url), "no event stream")
+            for message in messages(lines(response.iter_text())):
+                event = parse_json(Event, message.data, str(response.request.url))
+                if event.id > after:
+                    yield event
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        with self._reaching():
+            response = self._http.request(method, path, json=json, params=params, headers=headers)
+        check(response)
+        return response
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise Unreachable(self.base_url, error) from None
+
+
+def _job_path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"

@@ -1,0 +1,84 @@
+"""What the plan endpoint answers: what a spec would do, without training."""
+
+from typing import Any
+
+from pydantic import Field
+
+from client.models import Answer
+
+
+class PlannedBackbone(Answer):
+    """The network that is trained."""
+
+    name: str
+    parameters: int
+
+
+class PlannedImages(Answer):
+    """How many images each split has."""
+
+    train: int
+    val: int
+
+
+class PlannedHead(Answer):
+    """The classifier's modules, and whether they are kept or replaced, and why."""
+
+    modules: list[str]
+    action: str
+    reason: str = ""
+    classes: int | None = None
+
+
+class FrozenModule(Answer):
+    """A module that a stage does not train."""
+
+    module: str
+    parameters: int
+
+
+class PlannedGroup(Answer):
+    """Parameters that share a learning rate: the schedule's value times `factor`."""
+
+    name: str
+    modules: list[str]
+    tensors: int
+    parameters: int
+    factor: float
+
+
+class PlannedRates(Answer):
+    """Each group's learning rate at an epoch's first step and at its last one."""
+
+    epoch: int
+    first: dict[str, float]
+    last: dict[str, float]
+
+
+class PlannedStage(Answer):
+    """One stage: what is frozen, what is trained, and at which rates."""
+
+    name: str
+    epochs: int
+    steps_per_epoch: int | None = None
+    batch_norm: str | None = None
+    augmentation: str | None = None
+    optimizer: str | None = None
+    features_once: bool = False
+    frozen: list[FrozenModule] = Field(default_factory=list)
+    frozen_parameters: int = 0
+    trained_parameters: int = 0
+    groups: list[PlannedGroup] = Field(default_factory=list)
+    lr: list[PlannedRates] = Field(default_factory=list)
+
+
+class Plan(Answer):
+    """What a spec would do."""
+
+    backbone: PlannedBackbone
+    classes: list[str] = Field(default_factory=list)
+    images: PlannedImages | None = None
+    head: PlannedHead | None = None
+    preprocessing: dict[str, Any] | None = None
+    stages: list[PlannedStage]
+    warnings: list[str] = Field(default_factory=list)

@@ -1,0 +1,53 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.store.attempts import claim
+from app.store.database import Database
+from app.store.jobs import create_job, get_job
+from app.store.migrate import migrate
+from app.store.records import Claim, Job
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'thaw.db'}"
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    db = Database(url)
+    yield db
+    db.dispose()
+
+
+@pytest.fixture
+def post(db: Database) -> Callable[..., Job]:
+    def post(**values) -> Job:
+        job, _ = create_job(db, **{"spec": {}, "resolved_spec": {}} | values)
+        return job
+
+    return post
+
+
+@pytest.fixture
+def take(db: Database) -> Callable[..., Claim]:
+    def take(worker: str = "w1", lease_seconds: float = 60.0) -> Claim:
+        claimed = claim(db, worker, lease_seconds)
+        assert claimed is not None
+        return claimed
+
+    return take
+
+
+@pytest.fixture
+def reread(db: Database) -> Callable[[Job], Job]:
+    def reread(job: Job) -> Job:
+        found = get_job(db, job.id)
+        assert found is not None
+        return found
+
+    return reread

@@ -1,0 +1,103 @@
+import time
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
+
+from app.store.database import Database, db_now
+from app.store.tables import jobs
+
+
+def _pragma(connection, name):
+    return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+
+
+def test_pragmas_are_in_force_on_every_connection(db):
+    with db.read() as first, db.read() as second, db.write() as third:
+        for connection in (first, second, third):
+            assert _pragma(connection, "journal_mode") == "wal"
+            assert _pragma(connection, "synchronous") == 2
+            assert _pragma(connection, "foreign_keys") == 1
+            assert _pragma(connection, "busy_timeout") == 10_000
+
+
+def test_database_connects_on_first_use_only(tmp_path):
+    db = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
+    with pytest.raises(OperationalError):
+        db.ping()
+    db.dispose()
+
+
+def test_ping_is_answered(db):
+    db.ping()
+
+
+def test_now_is_unix_seconds(db):
+    with db.read() as connection:
+        now = connection.execute(select(db_now())).scalar_one()
+    assert isinstance(now, float)
+    assert abs(now - datetime.now(UTC).timestamp()) < 5
+
+
+def test_now_passes(db):
+    with db.read() as connection:
+        first = connection.execute(select(db_now())).scalar_one()
+        time.sleep(0.02)
+        assert connection.execute(select(db_now())).scalar_one() > first
+
+
+def test_now_on_postgresql_is_a_double_that_may_use_an_index():
+    sql = str(select(db_now()).compile(dialect=postgresql.dialect()))
+    assert "CAST(extract(epoch from statement_timestamp()) AS double precision)" in sql
+
+
+def test_write_holds_the_write_lock_from_its_start(db):
+    with db.write(), db.read() as other:
+        other.exec_driver_sql("PRAGMA busy_timeout = 0")
+        with pytest.raises(OperationalError, match="locked"):
+            other.execute(update(jobs).values(name="late"))
+    db.dispose()  # the shortened timeout must not stay in the pool
+
+
+def test_reader_sees_one_state_and_is_not_blocked_by_a_writer(db, post, reread):
+    job = post(name="before")
+    with db.read() as reader:
+        names = select(jobs.c.name)
+        assert reader.execute(names).scalar_one() == "before"
+        with db.write() as writer:
+            writer.execute(update(jobs).values(name="after"))
+        assert reader.execute(names).scalar_one() == "before"
+    assert reread(job).name == "after"
+
+
+def test_write_rolls_back_on_an_error(db, post, reread):
+    def rename_and_fail():
+        with db.write() as connection:
+            connection.execute(update(jobs).values(name="after"))
+            raise RuntimeError("power cut")
+
+    job = post(name="before")
+    with pytest.raises(RuntimeError, match="power cut"):
+        rename_and_fail()
+    assert reread(job).name == "before"
+
+
+def test_unknown_status_is_refused_by_the_database(db, post):
+    post()
+    with pytest.raises(IntegrityError, match="ck_jobs_status"), db.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET status = 'sleeping'")
+
+
+def test_running_job_without_a_lease_is_refused_by_the_database(db, post):
+    post()
+    with pytest.raises(IntegrityError, match="ck_jobs_held_while_active"), db.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET status = 'running'")
+
+
+def test_floats_survive_and_nan_is_refused(post, reread):
+    numbers = {"values": [0.1, 1e-320, 2.5e-05, 1.7976931348623157e308]}
+    assert reread(post(spec=numbers)).spec == numbers
+    with pytest.raises((StatementError, ValueError), match="not JSON compliant"):
+        post(spec={"loss": float("nan")})

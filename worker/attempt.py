@@ -1,0 +1,79 @@
+"""The attempt's own process: runs finetune, sends its events up a pipe. It never sees the database.
+
+The fork server imports this module, and with it torch, once; nothing here may touch a GPU on import.
+"""
+
+import signal
+import time
+import traceback
+from multiprocessing.connection import Connection
+from types import FrameType
+
+import finetune.train
+from finetune import backbones
+from finetune.checkpoint import Resume
+from finetune.errors import FinetuneError
+from finetune.events import EpochEnded, Progress
+from finetune.spec.job import ResolvedSpec
+from worker.orders import Failed, Message, Order
+
+PROGRESS_EVERY = 0.2  # seconds
+
+
+class _Stopped(BaseException):
+    """The supervisor asked for the end. Not an Exception: nothing on the way may take it for a failure."""
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise _Stopped
+
+
+def run(order: Order, connection: Connection) -> None:
+    """Runs an attempt to its end, and sends everything it has to say."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
+    try:
+        _train(order, connection)
+    except _Stopped:
+        return
+    except (BrokenPipeError, EOFError):
+        return  # the supervisor is gone, and with it the right to write anything
+    except FinetuneError as error:
+        _send(connection, Failed(error.code, error.message, error.param))
+    except Exception as error:
+        what = str(error).splitlines()[0][:300] if str(error) else "no message"
+        for root in (order.folder, order.data_dir, order.weights_dir):
+            what = what.replace(f"{root}/", "")
+        message = f"an error that Thaw has no name for: {type(error).__name__}: {what}; the worker's log has more"
+        _send(connection, Failed("internal", message, details=traceback.format_exc()))
+
+
+def _train(order: Order, connection: Connection) -> None:
+    resume = None
+    if order.resume_weights and order.resume_state:
+        resume = Resume(order.resume_weights, order.resume_state)
+    events = finetune.train.train(
+        ResolvedSpec.model_validate(order.spec),
+        order.folder,
+        data_dir=order.data_dir,
+        weights_dir=order.weights_dir,
+        registry=backbones.load(order.backbones),
+        device=order.device,
+        data_workers=order.data_workers,
+        resume=resume,
+        job=order.job,
+        job_file=order.job_file,
+        keep_all=True,
+    )
+    sent = 0.0
+    for event in events:
+        if isinstance(event, Progress) and event.step < event.steps and time.monotonic() - sent < PROGRESS_EVERY:
+            continue
+        sent = time.monotonic()
+        _send(connection, event)
+        if isinstance(event, EpochEnded):
+            connection.recv()
+
+
+def _send(connection: Connection, message: Message) -> None:
+    connection.send(message)

@@ -1,0 +1,112 @@
+"""The one door to whatever runs attempts: an order in, a stream of messages out, a way to end it.
+
+Here it starts a local process. Other engines come in by the same door; nothing else knows how an attempt runs.
+"""
+
+import multiprocessing
+import multiprocessing.forkserver
+import signal
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Protocol
+
+from worker.orders import Message, Order
+
+
+class AttemptGone(Exception):
+    """The attempt's process is gone and will say no more; the message says how it ended."""
+
+
+class Attempt(Protocol):
+    """A running attempt."""
+
+    def receive(self, timeout: float) -> Message | None:
+        """The next message, or None after `timeout` seconds without one.
+
+        Raises:
+            AttemptGone: there will be none.
+        """
+
+    def acknowledge(self) -> None:
+        """Says that an ended epoch is stored; the attempt waits for it."""
+
+    def stop(self, grace: float) -> None:
+        """Ends it: asks first, and after `grace` seconds no longer asks."""
+
+
+class Engine(Protocol):
+    """Starts attempts."""
+
+    def start(self, order: Order) -> Attempt:
+        """Starts one."""
+
+
+class LocalEngine:
+    """One process an attempt on this machine, forked from a server that has torch loaded."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["worker.attempt"])
+        multiprocessing.forkserver.ensure_running()
+
+    def start(self, order: Order) -> "LocalAttempt":
+        """Starts the process. It is gone when its attempt is over, with all its memory."""
+        # Imported by name in the new process: torch stays out of this one.
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_run, args=(order, theirs), name=f"{order.job}-attempt-{order.attempt}"
+        )
+        process.start()
+        theirs.close()
+        return LocalAttempt(process, ours)
+
+
+def _run(order: Order, connection: Connection) -> None:
+    from worker.attempt import run
+
+    run(order, connection)
+
+
+class LocalAttempt:
+    """An attempt in a process of this machine."""
+
+    def __init__(self, process: ForkServerProcess, connection: Connection) -> None:
+        self._process, self._connection = process, connection
+
+    def receive(self, timeout: float) -> Message | None:
+        """See `Attempt`."""
+        try:
+            if not self._connection.poll(timeout):
+                return None
+            message: Message = self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(5.0)
+            raise AttemptGone(self._ending()) from error
+        return message
+
+    def acknowledge(self) -> None:
+        """See `Attempt`."""
+        try:
+            self._connection.send(True)
+        except OSError as error:
+            raise AttemptGone(self._ending()) from error
+
+    def stop(self, grace: float) -> None:
+        """See `Attempt`."""
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(grace)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._connection.close()
+
+    def _ending(self) -> str:
+        code = self._process.exitcode
+        if code is None:
+            return "its process stopped talking"
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (often the system, out of memory)" if name == "SIGKILL" else ""
+            return f"its process was ended by {name}{hint}"
+        return f"its process ended with exit code {code}"

@@ -1,0 +1,89 @@
+"""From an attempt's events to rows, each under the fencing number."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.store import checkpoints, reports
+from app.store.database import Database
+from app.store.records import Claim, Level, NewCheckpoint
+from finetune.events import EpochEnded, Event, Progress, RunEnded, RunStarted, StageEnded, StageStarted, Warned
+from finetune.retention import superseded
+from finetune.spec.job import CheckpointSpec
+
+
+class Reporter:
+    """Writes what an attempt says. Every write renews the lease, and raises LeaseLost where it is lost."""
+
+    def __init__(self, db: Database, claim: Claim, lease_seconds: float, artifacts: Path) -> None:
+        self._db, self._claim, self._lease, self._artifacts = db, claim, lease_seconds, artifacts
+        self._keep = CheckpointSpec.model_validate(claim.resolved_spec["checkpoints"])
+        self.progress: dict[str, Any] | None = None
+        self.result: dict[str, Any] | None = None
+
+    def report(self, event: Event) -> None:
+        """Stores an event; progress is kept for the next heartbeat.
+
+        Raises:
+            LeaseLost: the job belongs to another attempt, or to none.
+        """
+        match event:
+            case Progress():
+                self.progress = asdict(event)
+            case EpochEnded():
+                self._epoch(event)
+            case RunEnded():
+                self.result = event.result
+            case RunStarted():
+                head = event.plan["head"]
+                data = {"device": event.device, "precision": event.precision, "head": head}
+                text = f"training on {event.device} in {event.precision}; the head is {head['action']}"
+                self._event("job.prepared", text, data=data)
+            case StageStarted():
+                self._event("stage.started", _stage_text(event), data=asdict(event))
+            case StageEnded():
+                why = "stopped early" if event.stopped_early else "ended"
+                text = f"stage {event.stage} {why} after {event.epochs} epochs"
+                self._event("stage.ended", text, data=asdict(event))
+            case Warned():
+                self._event("warning", event.message, "warning")
+
+    def _event(self, kind: str, text: str, level: Level = "info", data: dict[str, Any] | None = None) -> None:
+        reports.record_event(self._db, self._claim, self._lease, kind, text, level, data)
+
+    def _epoch(self, event: EpochEnded) -> None:
+        files = event.checkpoint
+        new = NewCheckpoint(
+            path=files.weights.relative_to(self._artifacts).as_posix(),
+            size=files.size,
+            sha256=files.sha256,
+            state_path=files.state.relative_to(self._artifacts).as_posix(),
+            state_size=files.state_size,
+            state_sha256=files.state_sha256,
+            metric=files.metric,
+            value=files.value,
+        )
+        best = {"checkpoint": new.id, "metric": files.metric, "value": files.value} if files.best else None
+        record = asdict(event.record)
+        if not event.record.nonfinite:
+            del record["nonfinite"]
+        reports.record_epoch(self._db, self._claim, self._lease, record, new, best)
+        self._retain()
+
+    def _retain(self) -> None:
+        """Lets go of what the spec does not keep: rows first, so that no row is ever without its files."""
+        there = checkpoints.list_checkpoints(self._db, self._claim.job_id)
+        old = superseded([(c.id, c.value) for c in there], self._keep)
+        if not old:
+            return
+        for gone in reports.drop_checkpoints(self._db, self._claim, self._lease, old):
+            for path in (gone.path, gone.state_path):
+                if path is not None:
+                    (self._artifacts / path).unlink(missing_ok=True)
+
+
+def _stage_text(event: StageStarted) -> str:
+    total = event.trained_parameters + event.frozen_parameters
+    once = ", features computed once" if event.features_once else ""
+    resumed = f" at epoch {event.epoch}" if event.epoch > 1 else ""
+    return f"stage {event.stage}{resumed}: trains {event.trained_parameters:,} of {total:,} parameters{once}"

@@ -1,0 +1,167 @@
+"""Claims jobs and watches over their attempts: heartbeats, cancelling, pausing, ending. No torch in here."""
+
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from app.settings import Settings
+from app.store import attempts, checkpoints, leases
+from app.store.database import Database
+from app.store.errors import LeaseLost, StoreUnavailable
+from app.store.records import Claim, JobError
+from app.store.states import Status
+from finetune.events import EpochEnded
+from finetune.spec.job import BackboneSpec, JobWeights
+from worker.engine import Attempt, AttemptGone, Engine
+from worker.orders import Failed, Order
+from worker.reporter import Reporter
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """One worker: one job at a time, each attempt in a process of its own."""
+
+    def __init__(self, settings: Settings, db: Database, engine: Engine) -> None:
+        self._settings, self._db, self._engine = settings, db, engine
+        self._worker = str(uuid4())  # a new one for every process start: no two are ever taken for each other
+        self._stopping = False
+        self._swept = 0.0
+
+    def stop(self) -> None:
+        """Ends the work: the running job is given back. Safe to call from a signal handler."""
+        self._stopping = True
+
+    def work(self) -> None:
+        """Takes jobs until it is stopped."""
+        log.info("worker started", worker=self._worker, poll_seconds=self._settings.poll_seconds)
+        while not self._stopping:
+            try:
+                self._sweep()
+                claim = attempts.claim(self._db, self._worker, self._settings.lease_seconds)
+                if claim is not None:
+                    self._attempt(claim)
+                    continue
+            except StoreUnavailable as error:
+                log.warning("the database does not answer", error=str(error))
+            time.sleep(self._settings.poll_seconds)
+        log.info("worker stopped", worker=self._worker)
+
+    def _sweep(self) -> None:
+        """Takes jobs back from workers that are gone, a few times in a lease."""
+        if time.monotonic() - self._swept > self._settings.lease_seconds / 4:
+            self._swept = time.monotonic()
+            for job in leases.sweep(self._db):
+                log.warning("took a job back from a lost worker", job=job)
+
+    def _attempt(self, claim: Claim) -> None:
+        log.info("job taken", job=claim.job_id, attempt=claim.attempt)
+        attempt = self._engine.start(self._order(claim))
+        reporter = Reporter(self._db, claim, self._settings.lease_seconds, self._settings.artifacts_dir)
+        try:
+            ending = self._watch(claim, attempt, reporter)
+        except LeaseLost:
+            ending = "the lease was lost"
+        finally:
+            attempt.stop(self._settings.grace_seconds)
+        log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
+
+    def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
+        """Follows an attempt to its end; says how it ended."""
+        heart = _Heart(self._db, claim, self._settings.lease_seconds)
+        heard = time.monotonic()
+        while True:
+            status = heart.beat(reporter.progress)
+            if status in (Status.CANCELLING, Status.PAUSING) or self._stopping:
+                return self._let_go(claim, attempt, status)
+            try:
+                message = attempt.receive(min(heart.interval, self._settings.poll_seconds))
+                if message is not None:
+                    heard = time.monotonic()
+                if isinstance(message, Failed):
+                    return self._failed(claim, message)
+                if message is not None:
+                    reporter.report(message)
+                if isinstance(message, EpochEnded):
+                    attempt.acknowledge()
+            except AttemptGone as gone:
+                return self._gone(claim, str(gone))
+            if reporter.result is not None:
+                reason = "all stages are done"
+                return attempts.finish(
+                    self._db, claim, Status.SUCCEEDED, reason, result=reporter.result
+                )
+            if time.monotonic() - heard > self._settings.stall_seconds:
+                return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
+
+    def _let_go(self, claim: Claim, attempt: Attempt, status: Status) -> str:
+        """Stops the attempt first, so that nobody else starts one while this one still holds the device."""
+        attempt.stop(self._settings.grace_seconds)
+        if status is Status.CANCELLING:
+            return attempts.finish(self._db, claim, Status.CANCELLED, "cancelled by a client")
+        return attempts.release(self._db, claim, "given back by its worker")
+
+    def _failed(self, claim: Claim, failed: Failed) -> str:
+        if failed.details:
+            log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
+        error = JobError(failed.code, failed.message, failed.param)
+        return attempts.finish(self._db, claim, Status.FAILED, failed.message, error=error)
+
+    def _gone(self, claim: Claim, how: str) -> str:
+        """An attempt that died counts like a lost worker: another one follows while there are any left."""
+        return leases.lose(self._db, claim, f"attempt {claim.attempt} broke off: {how}")
+
+    def _order(self, claim: Claim) -> Order:
+        settings, artifacts = self._settings, self._settings.artifacts_dir
+        resume = claim.resume
+        return Order(
+            job=claim.job_id,
+            attempt=claim.attempt,
+            spec=claim.resolved_spec,
+            folder=artifacts / claim.job_id / f"attempt-{claim.attempt}",
+            data_dir=settings.data_dir,
+            weights_dir=settings.weights_dir,
+            backbones=settings.backbones,
+            device=settings.device,
+            data_workers=settings.data_workers,
+            resume_weights=artifacts / resume.path if resume else None,
+            resume_state=artifacts / resume.state_path if resume and resume.state_path else None,
+            job_file=self._job_file(claim),
+        )
+
+    def _job_file(self, claim: Claim) -> Path | None:
+        weights = BackboneSpec.model_validate(claim.resolved_spec["backbone"]).weights
+        if not isinstance(weights, JobWeights):
+            return None
+        found = checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
+        return self._settings.artifacts_dir / found.path if found else None
+
+
+class _Heart:
+    """Heartbeats of an attempt: a few in every lease, none between, and no panic while the database is busy."""
+
+    def __init__(self, db: Database, claim: Claim, lease_seconds: float) -> None:
+        self._db, self._claim, self._lease = db, claim, lease_seconds
+        self.interval = min(lease_seconds / 4, 1.0)
+        self._status, self._beaten = Status.RUNNING, 0.0
+        self._answered = time.monotonic()
+
+    def beat(self, progress: dict[str, object] | None) -> Status:
+        """The job's status as of the last heartbeat; makes one where it is time.
+
+        Raises:
+            LeaseLost: the job is another's, or the database has been silent for a whole lease.
+        """
+        if time.monotonic() - self._beaten < self.interval:
+            return self._status
+        self._beaten = time.monotonic()
+        try:
+            self._status = attempts.heartbeat(self._db, self._claim, self._lease, progress)
+            self._answered = time.monotonic()
+        except StoreUnavailable as error:
+            log.warning("heartbeat failed", job=self._claim.job_id, error=str(error))
+            if time.monotonic() - self._answered > self._lease:
+                raise LeaseLost(self._claim.job_id, self._claim.attempt) from error
+        return self._status
