@@ -15,7 +15,12 @@ GRACE_SECONDS = 5
 def main(arguments: list[str]) -> int:
     """Runs one of the two. Returns the exit code."""
     # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
+    # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
+    show = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], show],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )

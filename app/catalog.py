@@ -1,8 +1,10 @@
-"""What there is here for jobs to name: backbones, datasets, weights. Loads torch on first use, not at start."""
+"""What jobs may name here: backbones, datasets, weights. Loads torch on first use, not at start."""
 
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from app.settings import Settings
 from app.store import checkpoints
@@ -12,6 +14,9 @@ from finetune.spec import BackboneSpec, JobSpec, JobWeights, Problem, parse_part
 if TYPE_CHECKING:
     from finetune.backbones import Registry
     from finetune.plan import Plan
+
+
+log = structlog.get_logger()
 
 
 class Catalog:
@@ -30,6 +35,8 @@ class Catalog:
                 from finetune import backbones
 
                 self._registry = backbones.load(self._settings.backbones)
+                for path, reason in self._registry.failures.items():
+                    log.warning("a backbone cannot be used", backbone=path, reason=reason)
             return self._registry
 
     def check(self, body: Any) -> list[Problem]:

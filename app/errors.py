@@ -155,9 +155,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def not_routed(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        message = {404: "there is nothing at this address", 405: "this address does not take this method"}.get(
-            error.status_code, str(error.detail)
-        )
+        message = {
+            404: "there is nothing at this address",
+            405: "this address does not take this method",
+        }.get(error.status_code, str(error.detail))
         body = error_body(message, "invalid_request_error", code)
         return render(error.status_code, body, error.headers)
 

@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _sweep(db: Database, lease_seconds: float, stopping: threading.Event) -> None:
-    """Takes jobs back from lost workers, so that they do not seem to run where no worker is left to see it."""
+    """Takes jobs back from lost workers: where no worker is left, nobody else sees that they do not run."""
     while not stopping.wait(lease_seconds / 4):
         try:
             for job in leases.sweep(db):

@@ -28,6 +28,7 @@ class RequestLog:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, and says so in the log and in the figures."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,4 +56,10 @@ class RequestLog:
         self._count.labels(scope["method"], route, status).inc()
         self._seconds.labels(route).observe(seconds)
         if scope["method"] != "GET" or status >= 400:
-            log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=round(seconds, 4),
+            )

@@ -1,7 +1,7 @@
-"""MobileNet v1 (Howard et al. 2017), registered as a backbone: `THAW_BACKBONES=examples.mobilenet_v1:backbone`.
+"""MobileNet v1 (Howard et al. 2017) as a backbone: `THAW_BACKBONES=examples.mobilenet_v1:backbone`.
 
-Made for weights converted from Keras: stride-2 convolutions pad at the right and at the bottom only, BatchNorm
-has an eps of 1e-3, images are scaled to [-1, 1]. Stem and the first 12 of 13 blocks, 1,024 features.
+Made for weights converted from Keras: stride-2 convolutions pad at the right and at the bottom only,
+BatchNorm has an eps of 1e-3, images are scaled to [-1, 1]. Stem and the first 12 of 13 blocks, 1,024 features.
 """
 
 from torch import Tensor, nn
@@ -25,9 +25,11 @@ class SamePadConv(nn.Conv2d):
     """A 3×3 convolution that pads as Keras does: with stride 2, one pixel at the right and bottom only."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, groups: int = 1) -> None:
-        super().__init__(channels_in, channels_out, 3, stride, 1 if stride == 1 else 0, groups=groups, bias=False)
+        super().__init__(
+            channels_in, channels_out, 3, stride, 1 if stride == 1 else 0, groups=groups, bias=False
+        )
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name for it
+    def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C', H / stride, W / stride)."""
         if self.stride[0] == 2:
             input = nn.functional.pad(input, (0, 1, 0, 1))

@@ -6,14 +6,14 @@ Torch is loaded when `train` is first asked for, so that `finetune.spec` stays c
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from finetune.train import train
+    from finetune.training import train
 
 __all__ = ["train"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "train":
-        from finetune.train import train
+        from finetune.training import train
 
         return train
     raise AttributeError(f"module 'finetune' has no attribute {name!r}")

@@ -45,7 +45,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> tuple[str, in
     except Exception as error:  # safetensors and torch wrap the system's error in errors of their own
         temporary.unlink(missing_ok=True)
         if _is_disk_full(error):
-            raise DiskFull(f"no room left for {path.name}: free some space where the artifacts are") from error
+            raise DiskFull(
+                f"no room left for {path.name}: free some space where the artifacts are"
+            ) from error
         raise
     return digest, size
 
@@ -111,7 +113,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 def save_state(path: Path, state: dict[str, Any]) -> tuple[str, int]:
     """Writes a resume state: plain values and tensors only."""
-    return write_atomically(path, lambda p: torch.save({"version": STATE_VERSION, **state}, p))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, torch does not say that the disk is full
+            torch.save({"version": STATE_VERSION, **state}, file)
+
+    return write_atomically(path, write)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """What can go wrong in a run, by name.
 
-    FinetuneError
-    ├── SpecInvalid           the spec asks for what cannot be; carries every problem found
-    ├── DatasetNotFound       there is no such dataset below the data root
-    ├── DatasetInvalid        the dataset cannot be trained on; says what to mend
-    ├── WeightsNotFound       a weights file, name or checkpoint is absent
-    ├── WeightsIncompatible   weights whose tensors are not the backbone's
-    ├── OutOfMemory           a step did not fit; says the batch size
-    ├── NonfiniteLoss         the loss became NaN or infinite; says stage, epoch and step
-    ├── FrozenChanged         a frozen parameter or buffer moved
-    └── DiskFull              a checkpoint could not be written
+FinetuneError
+├── SpecInvalid           the spec asks for what cannot be; carries every problem found
+├── DatasetNotFound       there is no such dataset below the data root
+├── DatasetInvalid        the dataset cannot be trained on; says what to mend
+├── WeightsNotFound       a weights file, name or checkpoint is absent
+├── WeightsIncompatible   weights whose tensors are not the backbone's
+├── OutOfMemory           a step did not fit; says the batch size
+├── NonfiniteLoss         the loss became NaN or infinite; says stage, epoch and step
+├── FrozenChanged         a frozen parameter or buffer moved
+└── DiskFull              a checkpoint could not be written
 """
 
 from collections.abc import Sequence

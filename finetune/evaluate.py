@@ -19,7 +19,10 @@ class Tally:
     @classmethod
     def on(cls, device: torch.device) -> "Tally":
         """An empty tally."""
-        return cls(torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), dtype=torch.int64, device=device))
+        return cls(
+            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch: its mean loss, logits (N, classes), labels (N,)."""
@@ -36,7 +39,7 @@ class Tally:
 def evaluate(
     forward: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> dict[str, float]:
-    """Cross-entropy and accuracy of a forward function in eval mode over (inputs, labels) batches, in fp32."""
+    """Cross-entropy and accuracy of a function in eval mode over (inputs, labels) batches, in fp32."""
     tally = Tally.on(device)
     for inputs, labels in batches:
         logits = forward(inputs)

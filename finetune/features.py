@@ -3,6 +3,7 @@
 What the head takes is kept in memory, and the stage's epochs run over it.
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,7 +32,13 @@ class HeadInput:
 def head_input(skeleton: nn.Module, head: str, image_size: int) -> HeadInput:
     """Sends a batch through the skeleton and looks at the head."""
     seen: list[tuple[Tensor, Tensor]] = []
-    hook = skeleton.get_submodule(head).register_forward_hook(lambda m, args, out: seen.append((args[0], out)))
+    thread = threading.get_ident()
+
+    def look(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if threading.get_ident() == thread:  # others may send batches through it just now
+            seen.append((args[0], output))
+
+    hook = skeleton.get_submodule(head).register_forward_hook(look)
     try:
         with torch.no_grad():
             output = skeleton(torch.empty(2, 3, image_size, image_size, device="meta"))

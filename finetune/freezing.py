@@ -158,7 +158,5 @@ class FrozenGuard:
 
 
 def _digest(tensor: torch.Tensor) -> bytes:
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     return hashlib.sha256(data).digest()
-
-

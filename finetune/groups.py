@@ -39,12 +39,16 @@ def groups_of(
     Raises:
         UnknownModule: a factor names a module that is not there.
     """
-    entries = _layer_entries(model, containers, lr.layer_decay) if lr.layer_decay else _entries(model, heads, lr)
+    entries = (
+        _layer_entries(model, containers, lr.layer_decay) if lr.layer_decay else _entries(model, heads, lr)
+    )
     frozen = set(freezing.parameters)
     members: list[list[str]] = [[] for _ in entries]
     for name, _ in model.named_parameters():
         if name not in frozen:
-            first = next(i for i, (_, _, owners) in enumerate(entries) if owners is None or owner(name) in owners)
+            first = next(
+                i for i, (_, _, owners) in enumerate(entries) if owners is None or owner(name) in owners
+            )
             members[first].append(name)
     groups = tuple(
         _group(model, name, factor, found)
@@ -63,13 +67,18 @@ Entry = tuple[str, float, frozenset[str] | None]  # name, factor, the owners it 
 def _entries(model: nn.Module, heads: tuple[str, ...], lr: LrPlan) -> list[Entry]:
     entries: list[Entry] = [
         (
-            ",".join(factor.modules),
+            _name(factor.modules),
             factor.factor,
             frozenset(name for pattern in factor.modules for name in matching(model, heads, pattern)),
         )
         for factor in lr.factors
     ]
     return [*entries, (DEFAULT, lr.default_factor, None)]
+
+
+def _name(modules: list[str]) -> str:
+    name = ",".join(modules)
+    return f"{name} (module)" if name == DEFAULT else name
 
 
 def _layer_entries(model: nn.Module, containers: tuple[str, ...], decay: float) -> list[Entry]:

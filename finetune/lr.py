@@ -109,7 +109,7 @@ def group_rate(stage: StageSpec, factor: float, steps_per_epoch: int, epoch: int
 
 
 def unusable_rate(stage: StageSpec) -> str | None:
-    """A sentence where the schedule leaves the range of numbers (gamma above 1 for many epochs), else None."""
+    """A sentence where the schedule leaves the range of numbers (gamma above 1, many epochs), else None."""
     for epoch in range(stage.epochs):
         try:
             rate = learning_rate(stage, 1, epoch, 0)

@@ -56,17 +56,19 @@ def summarize(model: nn.Module, owners: Collection[str]) -> dict[str, int]:
     chosen = set(owners) & set(counts)
     summary: dict[str, int] = {}
 
-    def visit(name: str) -> None:
-        inside = list(counts) if not name else within(counts, [name])
-        if inside and chosen.issuperset(inside):
+    def visit(name: str, around: list[str]) -> None:
+        inside = within(around, [name]) if name else around
+        if chosen.isdisjoint(inside):
+            return
+        if chosen.issuperset(inside):
             summary[name or "(whole network)"] = sum(counts[n] for n in inside)
             return
         if name in chosen:
             summary[name or "(network's own)"] = counts[name]
         for child, _ in model.get_submodule(name).named_children():
-            visit(f"{name}.{child}" if name else child)
+            visit(f"{name}.{child}" if name else child, inside)
 
-    visit("")
+    visit("", list(counts))
     return summary
 
 

@@ -1,4 +1,4 @@
-"""The plan: what a spec would do, stage by stage, without training. The same tables drive the training loop."""
+"""The plan: what a spec would do, stage by stage, without training. The same tables drive the loop."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -96,7 +96,9 @@ class StageTables:
         self.name = str(stage.name)
         self.steps_per_epoch = len(batches_of(range(images), batch_size))
         self.freezing: Freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
-        self.grouping: Grouping = groups_of(model, backbone.heads, backbone.containers, self.freezing, stage.lr)
+        self.grouping: Grouping = groups_of(
+            model, backbone.heads, backbone.containers, self.freezing, stage.lr
+        )
         self.features_once = self._features_once(blueprint, images)
 
     @property
@@ -165,7 +167,9 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
         ],
         lr=[
             EpochRates(
-                epoch=epoch + 1, first=table.rates(epoch, 0), last=table.rates(epoch, table.steps_per_epoch - 1)
+                epoch=epoch + 1,
+                first=table.rates(epoch, 0),
+                last=table.rates(epoch, table.steps_per_epoch - 1),
             )
             for epoch in range(stage.epochs)
         ],
@@ -202,7 +206,9 @@ def _warnings(
     if spec.head.dropout and blueprint.keeps_head:
         warnings.append("head.dropout is applied to a head that is kept as it was")
     for index, table in enumerate(tables):
-        warnings += [f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0)]
+        warnings += [
+            f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0)
+        ]
     return warnings
 
 
@@ -212,7 +218,9 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> li
     sandwich = alternates(model, heads, freezing)
     if sandwich:
         before, frozen, after = sandwich
-        warnings.append(f"{frozen} is frozen between {before} and {after}, which are trained: it rarely helps")
+        warnings.append(
+            f"{frozen} is frozen between {before} and {after}, which are trained: it rarely helps"
+        )
     warnings += [f"the factor of {name!r} touches only frozen modules" for name in table.grouping.idle]
     still = [group.name for group in table.grouping.groups if group.factor == 0]
     warnings += [f"the group {name!r} has factor 0: it is trained at a rate of 0" for name in still]

@@ -3,7 +3,7 @@
 A part with a problem of its own is left out of these checks; the sound parts beside it are checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,14 @@ from finetune.backbones.weights import find_source, weights_file
 from finetune.data.folders import find_folder
 from finetune.errors import FinetuneError, SpecInvalid
 from finetune.freezing import freezing_of
-from finetune.groups import groups_of
 from finetune.lr import unusable_rate
-from finetune.modules import UnknownModule
+from finetune.modules import UnknownModule, matching
 from finetune.recipes import resolve
 from finetune.spec import find_problems, parse_part
 from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights
 from finetune.spec.objectives import Triplet
 from finetune.spec.problems import Problem
-from finetune.spec.stages import FreezeBefore, StageSpec
+from finetune.spec.stages import FreezeBefore, FreezeExcept, FreezeModules, StageSpec
 
 
 def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> list[Problem]:
@@ -37,7 +36,9 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
     spec = parse_part(JobSpec, body)
     if spec is not None and isinstance(resolve(spec).objective, Triplet):
         param = "recipe" if spec.recipe is not None else "objective"
-        problems.append(Problem(param, "the triplet objective cannot be trained by this version", "unsupported"))
+        problems.append(
+            Problem(param, "the triplet objective cannot be trained by this version", "unsupported")
+        )
     return problems
 
 
@@ -64,10 +65,18 @@ def _backbone_problems(body: Any, spec: BackboneSpec, registry: Registry, weight
         problems += _attempt(lambda: find_source(spec, backbone, weights_dir, None))
     size = body.get("image_size") if isinstance(body, dict) else None
     sound_size = size if type(size) is int and 8 <= size <= 4096 else None
-    model = skeleton(backbone, backbone.num_classes, sound_size or backbone.preprocessing.crop)
-    if sound_size:
-        problems += _attempt(lambda: check_image_size(backbone, model, sound_size))
-    for param, stage in _stages(body):
+    return problems + network_problems(backbone, sound_size, _stages(body))
+
+
+def network_problems(
+    backbone: Backbone, image_size: int | None, stages: Iterable[tuple[str, StageSpec]]
+) -> list[Problem]:
+    """What a network of that name does not take: an image size, and stages (each with its path)."""
+    problems = []
+    if image_size:
+        problems += _attempt(lambda: check_image_size(backbone, image_size))
+    model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
+    for param, stage in stages:
         problems += _stage_problems(param, stage, backbone, model)
     return problems
 
@@ -84,16 +93,29 @@ def _stage_problems(param: str, stage: StageSpec, backbone: Backbone, model: nn.
     unusable = unusable_rate(stage)
     if unusable:
         yield Problem(f"{param}.lr.schedule", unusable, "unusable_rate")
-    try:
-        freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
-    except UnknownModule as error:
-        field = "module" if isinstance(stage.freeze, FreezeBefore) else "modules"
-        yield Problem(f"{param}.freeze.{field}", str(error), "unknown_module")
+    unknown = list(_unknown_modules(param, stage, backbone, model))
+    yield from unknown
+    if any(str(problem.param).startswith(f"{param}.freeze") for problem in unknown):
         return
+    freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
     if len(freezing.parameters) == sum(1 for _ in model.parameters()):
-        yield Problem(f"{param}.freeze", "freezes every parameter: the stage would train nothing", "nothing_trained")
-        return
-    try:
-        groups_of(model, backbone.heads, backbone.containers, freezing, stage.lr)
-    except UnknownModule as error:
-        yield Problem(f"{param}.lr.factors", str(error), "unknown_module")
+        yield Problem(
+            f"{param}.freeze", "freezes every parameter: the stage would train nothing", "nothing_trained"
+        )
+
+
+def _unknown_modules(param: str, stage: StageSpec, backbone: Backbone, model: nn.Module) -> Iterator[Problem]:
+    for field, name in _named_modules(stage):
+        try:
+            matching(model, backbone.heads, name)
+        except UnknownModule as error:
+            yield Problem(f"{param}.{field}", str(error), "unknown_module")
+
+
+def _named_modules(stage: StageSpec) -> Iterator[tuple[str, str]]:
+    match stage.freeze:
+        case FreezeBefore(module=name):
+            yield "freeze.module", name
+        case FreezeModules(modules=names) | FreezeExcept(modules=names):
+            yield from (("freeze.modules", name) for name in names)
+    yield from (("lr.factors", name) for factor in stage.lr.factors for name in factor.modules)

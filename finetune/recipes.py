@@ -6,8 +6,8 @@ from typing import Any
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.objectives import Triplet
 from finetune.spec.recipes import Joint, Recipe, TripletRecipe, TwoStage
+from finetune.spec.schedules import Constant, GroupFactor, Linear, LrPlan
 from finetune.spec.stages import FreezeBackbone, FreezeNone, StageSpec, Standard
-from finetune.spec.schedules import Constant, GroupFactor, Linear, LrPlan, MultiStep
 
 
 def two_stage(recipe: TwoStage) -> list[StageSpec]:
@@ -86,7 +86,8 @@ def resolve(spec: JobSpec) -> ResolvedSpec:
     taken = {stage.name for stage in stages}
     named = []
     for number, stage in enumerate(stages, start=1):
-        name = stage.name or next(n for n in (f"stage-{number}", f"stage-{number}-unnamed") if n not in taken)
+        free = (f"stage-{number}", *(f"stage-{number}-{again}" for again in range(2, len(stages) + 2)))
+        name = stage.name or next(name for name in free if name not in taken)
         named.append(stage.model_copy(update={"name": name}))
     fields = {name: getattr(spec, name) for name in type(spec).model_fields}
     objective = Triplet(name="triplet") if isinstance(spec.recipe, TripletRecipe) else spec.objective

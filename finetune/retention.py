@@ -8,9 +8,7 @@ from finetune.spec.job import CheckpointSpec
 Kept = TypeVar("Kept")
 
 
-def superseded(
-    checkpoints: Sequence[tuple[Kept, float | None]], spec: CheckpointSpec
-) -> list[Kept]:
+def superseded(checkpoints: Sequence[tuple[Kept, float | None]], spec: CheckpointSpec) -> list[Kept]:
     """The checkpoints to let go of, of all in the order in which they were written, each with its metric.
 
     Of equal values the earlier one is better, as it is for `best`.

@@ -20,6 +20,7 @@ from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.network import Blueprint, build, draw
 from finetune.optimizers import State
 from finetune.plan import Plan, StageTables, make_plan
+from finetune.preflight import network_problems
 from finetune.recipes import resolve
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.objectives import CrossEntropy
@@ -46,7 +47,7 @@ class Run:
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
     _optimizer_state: State = field(default_factory=dict)
-    _stage_seconds: float = 0.0
+    _epoch_seconds: list[float] = field(default_factory=list)
 
     def restore(self, resume: Resume) -> Iterator[str]:
         """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
@@ -62,7 +63,11 @@ class Run:
 
     def surroundings(self) -> dict[str, str]:
         """What the bytes of the result depend on besides spec and data."""
-        return {"device": self.compute.device.type, "precision": self.compute.precision, "torch": torch.__version__}
+        return {
+            "device": self.compute.device.type,
+            "precision": self.compute.precision,
+            "torch": torch.__version__,
+        }
 
     def take_optimizer_state(self) -> State:
         """The restored optimizer state, once, if the run stands in the middle of a stage."""
@@ -86,10 +91,13 @@ class Run:
 
     def advance(self, record: EpochRecord, stage: StageSpec) -> None:
         """Counts an epoch."""
-        if record.epoch == 1:
-            self._stage_seconds = 0.0
-        self._stage_seconds += sum(record.seconds.values())
         self.standing = self.standing.after_epoch(record, stage, self.spec.checkpoints.metric)
+
+    def count_seconds(self, seconds: float) -> None:
+        """Counts the time that the epoch took on this machine."""
+        if self.standing.epoch == 1:
+            self._epoch_seconds.clear()
+        self._epoch_seconds.append(seconds)
 
     def progress(self, index: int, table: StageTables, epoch: int, step: int, rate: float) -> Progress:
         """Where the run is after a step (0-based); `rate` is in images per second."""
@@ -107,9 +115,9 @@ class Run:
 
     def _seconds_left(self, index: int, table: StageTables, epoch: int) -> float | None:
         """From the stage's mean epoch; unknown before its first one ended and before the last stage."""
-        if index + 1 < len(self.tables) or epoch == 0 or not self._stage_seconds:
+        if index + 1 < len(self.tables) or epoch == 0 or not self._epoch_seconds:
             return None
-        return self._stage_seconds / epoch * (table.stage.epochs - epoch)
+        return sum(self._epoch_seconds) / len(self._epoch_seconds) * (table.stage.epochs - epoch)
 
 
 def prepare(
@@ -133,6 +141,10 @@ def prepare(
     if not isinstance(resolved.objective, CrossEntropy):
         message = f"the objective {resolved.objective.name!r} cannot be trained by this version"
         raise SpecInvalid([Problem("objective", message, "unsupported")])
+    stages = [(f"stages.{index}", stage) for index, stage in enumerate(resolved.stages)]
+    problems = network_problems(registry.find(resolved.backbone.name), resolved.image_size, stages)
+    if problems:
+        raise SpecInvalid(problems)
     dataset = open_dataset(data_dir, resolved.dataset, resolved.seed)
     _check_files(dataset, data_dir)
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
@@ -148,7 +160,7 @@ def prepare(
         plan=plan,
         tables=[StageTables(s, blueprint, len(dataset.train), resolved.batch_size) for s in resolved.stages],
         compute=compute,
-        model=model.to(compute.device, memory_format=torch.channels_last),
+        model=model.to(compute.device).to(memory_format=torch.channels_last),
         data_workers=data_workers,
     )
     run.val = run.source(dataset.val, blueprint.preprocessing.centre)

@@ -1,4 +1,4 @@
-"""Everything random in a run is drawn from a seed derived from what it is for, never from what came before."""
+"""Everything random in a run is drawn from a seed made from what it is for, never from what came before."""
 
 import hashlib
 

@@ -29,6 +29,10 @@ class Standing:
     waited: int = 0
     stage_best: float | None = None
 
+    def has_done(self, stage_index: int) -> bool:
+        """Whether a stage is over."""
+        return stage_index < self.stage_index or (stage_index == self.stage_index and self.stage_over)
+
     def enter(self, stage_index: int) -> "Standing":
         """At the start of a stage, or within it if that is where the run stands."""
         if stage_index == self.stage_index and not self.stage_over:

@@ -3,21 +3,24 @@
 The fork server imports this module, and with it torch, once; nothing here may touch a GPU on import.
 """
 
+import multiprocessing
+import re
 import signal
 import time
 import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
-import finetune.train
 from finetune import backbones
 from finetune.checkpoint import Resume
 from finetune.errors import FinetuneError
 from finetune.events import EpochEnded, Progress
 from finetune.spec.job import ResolvedSpec
+from finetune.training import train
 from worker.orders import Failed, Message, Order
 
 PROGRESS_EVERY = 0.2  # seconds
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\",:;()]+/)*")  # of absolute paths: clients see the names alone
 
 
 class _Stopped(BaseException):
@@ -30,6 +33,9 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 def run(order: Order, connection: Connection) -> None:
     """Runs an attempt to its end, and sends everything it has to say."""
+    # Data workers become children of this process and end when it is killed. By default they would be
+    # children of another fork server, which loads torch again and waits for them as they wait for it.
+    multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
     try:
@@ -41,10 +47,13 @@ def run(order: Order, connection: Connection) -> None:
     except FinetuneError as error:
         _send(connection, Failed(error.code, error.message, error.param))
     except Exception as error:
-        what = str(error).splitlines()[0][:300] if str(error) else "no message"
+        what = str(error).splitlines()[0] if str(error) else "no message"
         for root in (order.folder, order.data_dir, order.weights_dir):
             what = what.replace(f"{root}/", "")
-        message = f"an error that Thaw has no name for: {type(error).__name__}: {what}; the worker's log has more"
+        what = FOLDERS.sub("", what)[:300]
+        message = (
+            f"an error that Thaw has no name for: {type(error).__name__}: {what}; the worker's log has more"
+        )
         _send(connection, Failed("internal", message, details=traceback.format_exc()))
 
 
@@ -52,7 +61,7 @@ def _train(order: Order, connection: Connection) -> None:
     resume = None
     if order.resume_weights and order.resume_state:
         resume = Resume(order.resume_weights, order.resume_state)
-    events = finetune.train.train(
+    events = train(
         ResolvedSpec.model_validate(order.spec),
         order.folder,
         data_dir=order.data_dir,
@@ -67,7 +76,11 @@ def _train(order: Order, connection: Connection) -> None:
     )
     sent = 0.0
     for event in events:
-        if isinstance(event, Progress) and event.step < event.steps and time.monotonic() - sent < PROGRESS_EVERY:
+        if (
+            isinstance(event, Progress)
+            and event.step < event.steps
+            and time.monotonic() - sent < PROGRESS_EVERY
+        ):
             continue
         sent = time.monotonic()
         _send(connection, event)

@@ -1,6 +1,6 @@
 """The one door to whatever runs attempts: an order in, a stream of messages out, a way to end it.
 
-Here it starts a local process. Other engines come in by the same door; nothing else knows how an attempt runs.
+Here it starts a local process. Other engines come in by the same door; nobody else knows how an attempt runs.
 """
 
 import multiprocessing
@@ -29,6 +29,9 @@ class Attempt(Protocol):
 
     def acknowledge(self) -> None:
         """Says that an ended epoch is stored; the attempt waits for it."""
+
+    def wait(self, seconds: float) -> None:
+        """Lets an attempt that has said all it had to say end by itself."""
 
     def stop(self, grace: float) -> None:
         """Ends it: asks first, and after `grace` seconds no longer asks."""
@@ -76,8 +79,11 @@ class LocalAttempt:
     def receive(self, timeout: float) -> Message | None:
         """See `Attempt`."""
         try:
-            if not self._connection.poll(timeout):
-                return None
+            # Data workers hold the pipe open for some seconds after the process itself was killed.
+            if not self._connection.poll(timeout if self._process.is_alive() else 0.0):
+                if self._process.is_alive():
+                    return None
+                raise EOFError
             message: Message = self._connection.recv()
         except (EOFError, OSError) as error:
             self._process.join(5.0)
@@ -90,6 +96,10 @@ class LocalAttempt:
             self._connection.send(True)
         except OSError as error:
             raise AttemptGone(self._ending()) from error
+
+    def wait(self, seconds: float) -> None:
+        """See `Attempt`."""
+        self._process.join(seconds)
 
     def stop(self, grace: float) -> None:
         """See `Attempt`."""

@@ -7,9 +7,19 @@ from typing import Any
 from app.store import checkpoints, reports
 from app.store.database import Database
 from app.store.records import Claim, Level, NewCheckpoint
-from finetune.events import EpochEnded, Event, Progress, RunEnded, RunStarted, StageEnded, StageStarted, Warned
+from finetune.events import (
+    EpochEnded,
+    Event,
+    Progress,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    Warned,
+)
 from finetune.retention import superseded
 from finetune.spec.job import CheckpointSpec
+from worker.patience import patiently
 
 
 class Reporter:
@@ -49,7 +59,8 @@ class Reporter:
                 self._event("warning", event.message, "warning")
 
     def _event(self, kind: str, text: str, level: Level = "info", data: dict[str, Any] | None = None) -> None:
-        reports.record_event(self._db, self._claim, self._lease, kind, text, level, data)
+        db, claim, lease = self._db, self._claim, self._lease
+        patiently(claim, lease, lambda: reports.record_event(db, claim, lease, kind, text, level, data))
 
     def _epoch(self, event: EpochEnded) -> None:
         files = event.checkpoint
@@ -67,8 +78,9 @@ class Reporter:
         record = asdict(event.record)
         if not event.record.nonfinite:
             del record["nonfinite"]
-        reports.record_epoch(self._db, self._claim, self._lease, record, new, best)
-        self._retain()
+        db, claim, lease = self._db, self._claim, self._lease
+        patiently(claim, lease, lambda: reports.record_epoch(db, claim, lease, record, new, best))
+        patiently(claim, lease, self._retain)
 
     def _retain(self) -> None:
         """Lets go of what the spec does not keep: rows first, so that no row is ever without its files."""

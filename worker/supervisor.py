@@ -1,6 +1,8 @@
 """Claims jobs and watches over their attempts: heartbeats, cancelling, pausing, ending. No torch in here."""
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,12 +12,13 @@ from app.settings import Settings
 from app.store import attempts, checkpoints, leases
 from app.store.database import Database
 from app.store.errors import LeaseLost, StoreUnavailable
-from app.store.records import Claim, JobError
+from app.store.records import Claim, JobError, Json
 from app.store.states import Status
 from finetune.events import EpochEnded
 from finetune.spec.job import BackboneSpec, JobWeights
 from worker.engine import Attempt, AttemptGone, Engine
 from worker.orders import Failed, Order
+from worker.patience import patiently
 from worker.reporter import Reporter
 
 log = structlog.get_logger()
@@ -58,10 +61,17 @@ class Supervisor:
 
     def _attempt(self, claim: Claim) -> None:
         log.info("job taken", job=claim.job_id, attempt=claim.attempt)
-        attempt = self._engine.start(self._order(claim))
+        try:
+            attempt = self._engine.start(self._order(claim))
+        except OSError as error:
+            log.error("no attempt could be started", job=claim.job_id, error=str(error))
+            with suppress(LeaseLost):
+                self._gone(claim, f"it could not be started ({error.strerror})")
+            return
         reporter = Reporter(self._db, claim, self._settings.lease_seconds, self._settings.artifacts_dir)
         try:
             ending = self._watch(claim, attempt, reporter)
+            attempt.wait(self._settings.grace_seconds)
         except LeaseLost:
             ending = "the lease was lost"
         finally:
@@ -89,29 +99,43 @@ class Supervisor:
             except AttemptGone as gone:
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
-                reason = "all stages are done"
-                return attempts.finish(
-                    self._db, claim, Status.SUCCEEDED, reason, result=reporter.result
-                )
+                return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
             if time.monotonic() - heard > self._settings.stall_seconds:
+                attempt.stop(self._settings.grace_seconds)
                 return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
 
     def _let_go(self, claim: Claim, attempt: Attempt, status: Status) -> str:
         """Stops the attempt first, so that nobody else starts one while this one still holds the device."""
         attempt.stop(self._settings.grace_seconds)
         if status is Status.CANCELLING:
-            return attempts.finish(self._db, claim, Status.CANCELLED, "cancelled by a client")
-        return attempts.release(self._db, claim, "given back by its worker")
+            return self._finish(claim, Status.CANCELLED, "cancelled by a client")
+        return self._patiently(claim, lambda: attempts.release(self._db, claim, "given back by its worker"))
 
     def _failed(self, claim: Claim, failed: Failed) -> str:
         if failed.details:
             log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
         error = JobError(failed.code, failed.message, failed.param)
-        return attempts.finish(self._db, claim, Status.FAILED, failed.message, error=error)
+        return self._finish(claim, Status.FAILED, failed.message, error=error)
 
     def _gone(self, claim: Claim, how: str) -> str:
         """An attempt that died counts like a lost worker: another one follows while there are any left."""
-        return leases.lose(self._db, claim, f"attempt {claim.attempt} broke off: {how}")
+        reason = f"attempt {claim.attempt} broke off: {how}"
+        return self._patiently(claim, lambda: leases.lose(self._db, claim, reason))
+
+    def _finish(
+        self,
+        claim: Claim,
+        status: Status,
+        reason: str,
+        error: JobError | None = None,
+        result: Json | None = None,
+    ) -> Status:
+        return self._patiently(
+            claim, lambda: attempts.finish(self._db, claim, status, reason, error=error, result=result)
+        )
+
+    def _patiently(self, claim: Claim, write: Callable[[], Status]) -> Status:
+        return patiently(claim, self._settings.lease_seconds, write)
 
     def _order(self, claim: Claim) -> Order:
         settings, artifacts = self._settings, self._settings.artifacts_dir
@@ -140,13 +164,12 @@ class Supervisor:
 
 
 class _Heart:
-    """Heartbeats of an attempt: a few in every lease, none between, and no panic while the database is busy."""
+    """Heartbeats of an attempt: a few in every lease, none between."""
 
     def __init__(self, db: Database, claim: Claim, lease_seconds: float) -> None:
         self._db, self._claim, self._lease = db, claim, lease_seconds
         self.interval = min(lease_seconds / 4, 1.0)
         self._status, self._beaten = Status.RUNNING, 0.0
-        self._answered = time.monotonic()
 
     def beat(self, progress: dict[str, object] | None) -> Status:
         """The job's status as of the last heartbeat; makes one where it is time.
@@ -154,14 +177,11 @@ class _Heart:
         Raises:
             LeaseLost: the job is another's, or the database has been silent for a whole lease.
         """
-        if time.monotonic() - self._beaten < self.interval:
-            return self._status
-        self._beaten = time.monotonic()
-        try:
-            self._status = attempts.heartbeat(self._db, self._claim, self._lease, progress)
-            self._answered = time.monotonic()
-        except StoreUnavailable as error:
-            log.warning("heartbeat failed", job=self._claim.job_id, error=str(error))
-            if time.monotonic() - self._answered > self._lease:
-                raise LeaseLost(self._claim.job_id, self._claim.attempt) from error
+        if time.monotonic() - self._beaten >= self.interval:
+            self._status = patiently(
+                self._claim,
+                self._lease,
+                lambda: attempts.heartbeat(self._db, self._claim, self._lease, progress),
+            )
+            self._beaten = time.monotonic()
         return self._status

@@ -29,7 +29,7 @@ def list_checkpoints(job_id: str, db: Db) -> Page[CheckpointAnswer]:
 @router.get("/{checkpoint}/download", response_class=FileResponse, responses=examples.download)
 @router.head("/{checkpoint}/download", include_in_schema=False)
 def download(job_id: str, checkpoint: str, request: Request, db: Db, settings: Set) -> Response:
-    """The safetensors file of a checkpoint: its id, `best` or `last`. Ranges work; the ETag is the SHA-256."""
+    """The file of a checkpoint (its id, `best` or `last`). Ranges work; the ETag is the SHA-256."""
     find_job(db, job_id)
     found = checkpoints.get_checkpoint(db, job_id, checkpoint)
     if found is None:

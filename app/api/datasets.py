@@ -1,5 +1,6 @@
 """The datasets below the data root."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -17,7 +18,11 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 @router.get("", response_model=Page[DatasetAnswer], responses=examples.datasets)
 def list_datasets(settings: Set) -> Page[DatasetAnswer]:
     """The folders right below the data root, each as a dataset."""
-    return page([_answer(settings.data_dir, name) for name in dataset_names(settings.data_dir)], "name")
+    found = []
+    for name in dataset_names(settings.data_dir):
+        with suppress(DatasetNotFound):  # a link out of the data root, or a folder that was just removed
+            found.append(_answer(settings.data_dir, name))
+    return page(found, "name")
 
 
 @router.get("/{name:path}", response_model=DatasetAnswer, responses=examples.dataset)

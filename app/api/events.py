@@ -46,7 +46,9 @@ async def list_events(
 
 def _event_id(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_ID):
-        raise Invalid([Problem("Last-Event-ID", "should be the id of an event, a whole number", "int_parsing")])
+        raise Invalid(
+            [Problem("Last-Event-ID", "should be the id of an event, a whole number", "int_parsing")]
+        )
     return int(text)
 
 

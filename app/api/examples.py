@@ -4,6 +4,8 @@ from typing import Any
 
 Responses = dict[int | str, dict[str, Any]]
 
+NULL = "<null>"  # stands for null on its way through FastAPI, which leaves nulls out
+
 SPEC = {
     "name": "ants and bees",
     "metadata": {"team": "zoo"},
@@ -97,7 +99,9 @@ PLAN = {
             "frozen": [{"module": "layer1", "parameters": 147968}],
             "frozen_parameters": 11176512,
             "trained_parameters": 1026,
-            "groups": [{"name": "default", "modules": ["fc"], "tensors": 2, "parameters": 1026, "factor": 1.0}],
+            "groups": [
+                {"name": "default", "modules": ["fc"], "tensors": 2, "parameters": 1026, "factor": 1.0}
+            ],
             "lr": [{"epoch": 1, "first": {"default": 0.01}, "last": {"default": 0.01}}],
         }
     ],
@@ -178,12 +182,30 @@ REFUSAL = {
 }
 
 
+def replaced(node: Any, old: object, new: object) -> Any:
+    """The same JSON with one value in the place of another."""
+    if isinstance(node, dict):
+        return {key: replaced(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [replaced(value, old, new) for value in node]
+    return new if node == old else node
+
+
 def _json(description: str, example: Any) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"example": example}}}
+    return {
+        "description": description,
+        "content": {"application/json": {"example": replaced(example, None, NULL)}},
+    }
 
 
 def _refusal(status: int, code: str, message: str) -> Responses:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code, "details": []}
+    error: dict[str, Any] = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": code,
+        "details": [],
+    }
     return {status: _json("Refused.", {"error": error})}
 
 
@@ -210,7 +232,9 @@ spec_body: dict[str, Any] = {
 unknown: Responses = _refusal(404, "not_found", "there is no job job_0")
 conflict: Responses = {
     **unknown,
-    **_refusal(409, "conflict", "job job_5t2cqf1k8m4xw0z7h3nvb9rd is running; only ended jobs can be deleted"),
+    **_refusal(
+        409, "conflict", "job job_5t2cqf1k8m4xw0z7h3nvb9rd is running; only ended jobs can be deleted"
+    ),
 }
 invalid: Responses = {
     **_refusal(400, "not_json", "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
@@ -251,7 +275,9 @@ backbones: Responses = {200: _json("Backbones.", _list(BACKBONE, "name"))}
 datasets: Responses = {200: _json("Datasets.", _list(DATASET, "name"))}
 dataset: Responses = {
     200: _json("The dataset.", DATASET),
-    **_refusal(404, "not_found", "there is no dataset 'hymenopter' below the data root; did you mean 'hymenoptera'?"),
+    **_refusal(
+        404, "not_found", "there is no dataset 'hymenopter' below the data root; did you mean 'hymenoptera'?"
+    ),
 }
 alive: Responses = {200: _json("Alive.", {"status": "alive"})}
 ready: Responses = {

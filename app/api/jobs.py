@@ -36,13 +36,19 @@ METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 
 
 @router.post(
-    "", status_code=201, response_model=JobAnswer, openapi_extra=examples.spec_body, responses=examples.job_created
+    "",
+    status_code=201,
+    response_model=JobAnswer,
+    openapi_extra=examples.spec_body,
+    responses=examples.job_created,
 )
 def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
     """Stores a job for a worker to take. Every problem of the spec is in the answer at once."""
     spec = _checked(body, catalog)
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    return JobAnswer.of(_create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest), time.time())
+    return JobAnswer.of(
+        _create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest), time.time()
+    )
 
 
 @router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)

@@ -5,13 +5,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api.examples import NULL, replaced
 from finetune.spec import JobSpec
 
 REF = "#/components/schemas/{model}"
 
 
 def describe(app: FastAPI) -> None:
-    """Makes the application's OpenAPI page hold the schema of job specs, which the routes read by themselves."""
+    """Puts the schema of job specs on the application's OpenAPI page; the routes read specs by themselves."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -22,10 +23,25 @@ def describe(app: FastAPI) -> None:
             schemas["JobSpec"] = spec
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            app.openapi_schema = page
+            _drop_foreign_refusals(page)
+            app.openapi_schema = replaced(page, NULL, None)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _drop_foreign_refusals(page: dict[str, Any]) -> None:
+    """Takes away the 422 that FastAPI adds to calls that never give one; ours are written out."""
+    for calls in page["paths"].values():
+        for call in calls.values():
+            content = call["responses"].get("422", {}).get("content", {})
+            if (
+                content.get("application/json", {})
+                .get("schema", {})
+                .get("$ref", "")
+                .endswith("/HTTPValidationError")
+            ):
+                del call["responses"]["422"]
 
 
 SUMMARY = "Fine-tunes image models in stages: job specs in, epochs and checkpoints out."

@@ -88,7 +88,8 @@ class JobAnswer(BaseModel):
         return cls.model_validate(
             {
                 **{name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)},
-                "error": job.error and {name: getattr(job.error, name) for name in ("code", "message", "param")},
+                "error": job.error
+                and {name: getattr(job.error, name) for name in ("code", "message", "param")},
                 "estimated_finish": round(now + left) if running and left is not None else None,
             }
         )
@@ -132,7 +133,9 @@ class EventAnswer(BaseModel):
     @classmethod
     def of(cls, event: Event) -> "EventAnswer":
         """A stored event."""
-        return cls.model_validate({name: getattr(event, name) for name in cls.model_fields if name != "object"})
+        return cls.model_validate(
+            {name: getattr(event, name) for name in cls.model_fields if name != "object"}
+        )
 
 
 class CheckpointAnswer(BaseModel):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from finetune.backbones import torchvision as tv
 from finetune.backbones.row import Backbone
+from finetune.backbones.skeleton import skeleton
 from finetune.errors import SpecInvalid
 from finetune.spec.problems import Problem, closest
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The backbones that there are here. `failures` says which registered ones could not be loaded, and why."""
+    """The backbones that there are here. `failures` says which registered ones cannot be loaded, and why."""
 
     registered: dict[str, Backbone] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -53,11 +54,19 @@ def load(paths: Iterable[str]) -> Registry:
         module, _, attribute = path.partition(":")
         try:
             row = getattr(importlib.import_module(module), attribute)
+            if not isinstance(row, Backbone):
+                failures[path] = f"is no backbone but {type(row).__name__}; see finetune.backbones.backbone"
+                continue
+            _check(row)
         except Exception as error:  # whatever an operator's module raises is its own, and is shown
             failures[path] = f"{type(error).__name__}: {error}"
             continue
-        if isinstance(row, Backbone):
-            registered[row.name] = row
-        else:
-            failures[path] = f"is no backbone but {type(row).__name__}; see finetune.backbones.backbone"
+        registered[row.name] = row
     return Registry(registered, failures)
+
+
+def _check(row: Backbone) -> None:
+    """Builds the network without its weights and looks for its heads."""
+    model = skeleton(row, row.num_classes, row.preprocessing.crop)
+    for head in row.heads:
+        model.get_submodule(head)

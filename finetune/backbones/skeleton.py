@@ -1,7 +1,7 @@
 """A network's structure without its weights: modules, shapes and counts at no cost in memory."""
 
 import threading
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module
         return None if parameter is None else nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
     with _building, torch.random.fork_rng(devices=[]):
-        hook = register_module_parameter_registration_hook(to_meta)
+        hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # torch takes what it returns
         try:
             model = backbone.make(num_classes, image_size)
         finally:
@@ -36,23 +36,26 @@ def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module
     return model.to("meta").eval()
 
 
-def check_image_size(backbone: Backbone, model: nn.Module, image_size: int) -> None:
-    """Sends a batch of that size through the skeleton.
+def check_image_size(backbone: Backbone, image_size: int) -> None:
+    """Builds the skeleton for that size and sends a batch through it.
 
     Raises:
         SpecInvalid: the network does not take it.
     """
     try:
+        model = skeleton(backbone, backbone.num_classes, image_size)
         with torch.no_grad():
             model(torch.empty(2, 3, image_size, image_size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         usual = backbone.preprocessing.crop
-        message = f"{backbone.name} does not take images of {image_size} pixels ({reason}); its own size is {usual}"
+        message = (
+            f"{backbone.name} does not take images of {image_size} pixels ({reason}); its own size is {usual}"
+        )
         raise SpecInvalid([Problem("image_size", message, "image_size_unfit")]) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def parameter_count(backbone: Backbone) -> int:
     """How many parameters the backbone has, with the head of its own number of classes."""
     if backbone.source == "torchvision":

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torchvision
 from torch import nn
@@ -21,7 +21,7 @@ class Family:
     containers: tuple[str, ...] = ()
     aux_weight: float = 0.0
     sized: bool = False
-    centred: bool = False  # trained on inputs in [-1, 1]; torchvision rescales them inside, only with its weights
+    centred: bool = False  # takes inputs in [-1, 1]; torchvision rescales them inside, only with its weights
 
 
 FAMILIES = (
@@ -52,7 +52,7 @@ def names() -> list[str]:
     return [name for name in torchvision.models.list_models(module=torchvision.models) if _family(name)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def find(name: str) -> Backbone | None:
     """The row of one of torchvision's models, or None where there is no such model."""
     family = _family(name)

@@ -82,7 +82,9 @@ def _named(backbone: Backbone, name: str) -> Source:
         if backbone.weights:
             message = f"{backbone.name} has no weights {name!r}; {closest(name, backbone.weights)}"
         else:
-            message = f'{backbone.name} has no named weights: give null (random), {{"file": …}} or {{"job": …}}'
+            message = (
+                f'{backbone.name} has no named weights: give null (random), {{"file": …}} or {{"job": …}}'
+            )
         raise SpecInvalid([Problem("backbone.weights", message, "unknown_weights")])
     weights = torchvision.models.get_model_weights(backbone.name)[name]
 
@@ -92,7 +94,8 @@ def _named(backbone: Backbone, name: str) -> Source:
         except (URLError, OSError, RuntimeError) as error:
             reason = getattr(error, "reason", error)
             raise WeightsNotFound(
-                f"the weights {name!r} of {backbone.name} could not be downloaded ({reason})", "backbone.weights"
+                f"the weights {name!r} of {backbone.name} could not be downloaded ({reason})",
+                "backbone.weights",
             ) from error
 
     return Source(
@@ -110,19 +113,32 @@ def _file(path: Path, label: str, param: str) -> Source:
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no dict
     except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsIncompatible(f"{label} is not a safetensors file that can be read: {error}", param) from error
-    classes, preprocessing = metadata.get("classes"), metadata.get("preprocessing")
+        raise WeightsIncompatible(
+            f"{label} is not a safetensors file that can be read: {error}", param
+        ) from error
+    classes, preprocessing = _told(metadata)
     return Source(
         label=label,
         read=lambda: safetensors.torch.load_file(path),
         shapes=shapes,
-        classes=tuple(json.loads(classes)) if classes else None,
-        preprocessing=Preprocessing.from_json(json.loads(preprocessing)) if preprocessing else None,
+        classes=classes,
+        preprocessing=preprocessing,
         backbone=metadata.get("backbone"),
     )
 
 
-def differences(model: nn.Module, heads: tuple[str, ...], keep_head: bool, shapes: Shapes, source: Source) -> str | None:
+def _told(metadata: Mapping[str, str]) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
+    """Classes and preprocessing as our checkpoints tell them; what other tools write there is left out."""
+    try:
+        classes, preprocessing = json.loads(metadata["classes"]), json.loads(metadata["preprocessing"])
+        return tuple(map(str, classes)), Preprocessing.from_json(preprocessing)
+    except (KeyError, TypeError, ValueError):
+        return None, None
+
+
+def differences(
+    model: nn.Module, heads: tuple[str, ...], keep_head: bool, shapes: Shapes, source: Source
+) -> str | None:
     """A sentence with the first tensors in which weights and network differ, or None where they fit.
 
     The head's tensors count only where it is kept. Counters of batches are not needed: not every tool

@@ -1,6 +1,6 @@
 """Training views: a row of `VIEWS` for each augmentation. Each draws from torch's global generator.
 
-The loader seeds that generator for every sample, so a view depends on (seed, stage, epoch, sample index) alone.
+The loader seeds that generator for every sample: a view depends on (seed, stage, epoch, sample index) alone.
 """
 
 from collections.abc import Callable

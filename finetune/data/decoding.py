@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field's usual name
 
 
@@ -19,26 +17,24 @@ class Undecodable(Exception):
 def decode(path: Path) -> Tensor:
     """An image as uint8 (3, H, W), upright by its EXIF tag; of an animation the first frame.
 
-    torchvision's decoders first, as they are several times as fast; Pillow for what they do not read.
-
     Raises:
         Undecodable: the file is empty, truncated, or no image.
     """
     try:
-        image = decode_image(os.fspath(path), mode=ImageReadMode.RGB, apply_exif_orientation=True)
-    except (RuntimeError, ValueError):
-        return _decode_with_pillow(path)
-    if image.dtype != torch.uint8:
-        image = F.to_dtype(image, torch.uint8, scale=True)
-    return image[0] if image.ndim == 4 else image
-
-
-def _decode_with_pillow(path: Path) -> Tensor:
-    try:
         with Image.open(path) as image:
-            return F.pil_to_tensor(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels: Tensor = F.pil_to_tensor(_rgb(image))
+            return pixels
+    except Exception as error:  # a broken file makes Pillow's readers raise whatever they stumble over
         raise Undecodable(str(error) or type(error).__name__) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode == "P":  # a palette may have transparent colours
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def undecodable(paths: Iterable[Path]) -> list[tuple[Path, str]]:

@@ -75,7 +75,9 @@ def find_folder(data_dir: Path, path: str) -> Path:
         folder = None
     if folder is None or not folder.is_dir():
         near = closest(path, dataset_names(data_dir))
-        raise DatasetNotFound(f"there is no dataset {path[:100]!r} below the data root; {near}", "dataset.path")
+        raise DatasetNotFound(
+            f"there is no dataset {path[:100]!r} below the data root; {near}", "dataset.path"
+        )
     return folder
 
 
@@ -96,13 +98,14 @@ def list_folder(data_dir: Path, path: str) -> Listing:
 
 def _by_class(folder: Path, root: Path) -> Iterator[tuple[str, list[Path]]]:
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not _hidden(entry):
-            yield entry.name, [p for p in sorted(entry.rglob("*")) if p.is_file() and _inside(p, root)]
+        if entry.is_dir() and not _hidden(entry) and entry.resolve().is_relative_to(root):
+            yield entry.name, [p for p in sorted(entry.rglob("*")) if p.is_file() and _counts(p, entry, root)]
 
 
-def _inside(path: Path, root: Path) -> bool:
-    """Leaves out hidden files, and links that lead out of the data root: those are nobody's images."""
-    return not _hidden(path) and (not path.is_symlink() or path.resolve().is_relative_to(root))
+def _counts(path: Path, folder: Path, root: Path) -> bool:
+    """Leaves out what is hidden, and links that lead out of the data root: those are nobody's images."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and (not path.is_symlink() or path.resolve().is_relative_to(root))
 
 
 def _hidden(path: Path) -> bool:
@@ -112,7 +115,9 @@ def _hidden(path: Path) -> bool:
 def problems_of(listing: Listing) -> list[str]:
     """Sentences that say what keeps a listing from being trained on, and what to mend."""
     if not listing.classes:
-        return [f"{listing.name!r} has no classes: make a folder of images for each, train/CLASS/* or CLASS/*"]
+        return [
+            f"{listing.name!r} has no classes: make a folder of images for each, train/CLASS/* or CLASS/*"
+        ]
     problems = []
     if len(listing.classes) == 1:
         problems.append(f"there is one class only ({listing.classes[0]!r}): a classifier needs two or more")
@@ -126,10 +131,14 @@ def problems_of(listing: Listing) -> list[str]:
         for other in counts:
             lone = [name for name in by if name not in counts[other]]
             if lone:
-                problems.append(f"{_names(lone)} stands in {split} and not in {other}: every class needs both")
+                problems.append(
+                    f"{_names(lone)} stands in {split} and not in {other}: every class needs both"
+                )
     few = [name for name, n in counts["train"].items() if n == 1]
     if "val" not in counts and few:
-        problems.append(f"{_names(few)} has one image: a class needs two, one to train on and one to validate")
+        problems.append(
+            f"{_names(few)} has one image: a class needs two, one to train on and one to validate"
+        )
     return problems
 
 

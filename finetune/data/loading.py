@@ -33,7 +33,8 @@ def batches_of(order: Sequence[int], batch_size: int) -> list[list[int]]:
     """
     cut = [list(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
     if len(cut) > 1 and len(cut[-1]) == 1 and batch_size > 1:
-        cut[-2] += cut.pop()
+        lone = cut.pop()
+        cut[-1] += lone
     return cut
 
 
@@ -79,13 +80,15 @@ class _Cursor:
 class Loader:
     """Gives the batches of one pass after another over the same samples and views."""
 
-    def __init__(self, samples: Sequence[Sample], view: View, batch_size: int, workers: int, pin: bool) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], view: View, batch_size: int, workers: int, pin: bool
+    ) -> None:
         self.count = len(samples)
         self.batch_size = batch_size
         self._cursor = _Cursor()
         self._loader = DataLoader(
             Views(samples, view),
-            batch_sampler=self._cursor,  # type: ignore[arg-type]  # torch's stub wants a Sampler; any iterable works
+            batch_sampler=self._cursor,
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_collate,
@@ -94,7 +97,9 @@ class Loader:
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, in the dataset's order."""
-        return self._give([[(i, 0) for i in batch] for batch in batches_of(range(self.count), self.batch_size)])
+        return self._give(
+            [[(i, 0) for i in batch] for batch in batches_of(range(self.count), self.batch_size)]
+        )
 
     def shuffled(self, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
         """Every sample once, in the order and with the views of that epoch."""

@@ -19,6 +19,7 @@ def resolve_below(root: Path, relative: str) -> Path:
     try:
         real_root = root.resolve()
         real = (real_root / path).resolve()
+        real.exists()
     except (OSError, RuntimeError) as error:  # a loop of links, a name that is too long
         raise Outside(relative) from error
     if not real.is_relative_to(real_root) or real == real_root:

@@ -14,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Short side to `resize` pixels, centre of `crop` × `crop`, to [0, 1], minus mean, by standard deviation."""
+    """Short side to `resize` pixels, centre of `crop` × `crop`, to [0, 1], minus mean, by deviation."""
 
     resize: int = 256
     crop: int = 224
@@ -40,8 +40,11 @@ class Preprocessing:
     def centre(self, image: Tensor) -> Tensor:
         """The evaluated part of an image: uint8 (3, H, W) → uint8 (3, crop, crop)."""
         resized = F.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
-        return F.center_crop(resized, [self.crop, self.crop])
+        cropped: Tensor = F.center_crop(resized, [self.crop, self.crop])
+        return cropped
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the network takes: uint8 (N, 3, H, W) → float32 of the same shape, on the same device."""
-        return F.normalize(F.to_dtype(images, torch.float32, scale=True), list(self.mean), list(self.std))
+        scaled = F.to_dtype(images, torch.float32, scale=True)
+        normalized: Tensor = F.normalize(scaled, list(self.mean), list(self.std))
+        return normalized

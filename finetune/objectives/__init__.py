@@ -22,7 +22,7 @@ def _cross_entropy(spec: CrossEntropy, class_counts: Sequence[int], device: torc
 
 
 def balanced_weights(class_counts: Sequence[int]) -> Tensor:
-    """images / (classes × images of the class), float32 (classes,): scikit-learn's "balanced"."""
+    """Images / (classes × images of the class), float32 (classes,): scikit-learn's "balanced"."""
     counts = torch.tensor(class_counts, dtype=torch.float32)
     return counts.sum() / (len(class_counts) * counts)
 

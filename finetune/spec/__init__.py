@@ -1,6 +1,6 @@
 """The job spec, strict, without torch: `parse` a request's JSON into a `JobSpec`, `resolve` it for a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -56,11 +56,9 @@ def parse_part(model: type[AnyPart], body: Any, *path: str | int) -> AnyPart | N
     Lets further checks speak about the sound parts of a spec that has a problem elsewhere.
     """
     for key in path:
-        if isinstance(body, Mapping) and key in body:
+        try:
             body = body[key]
-        elif isinstance(body, list) and isinstance(key, int) and key < len(body):
-            body = body[key]
-        else:
+        except (KeyError, IndexError, TypeError):
             return None
     try:
         return model.model_validate(body)

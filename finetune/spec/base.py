@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints
 
 MAX_EPOCHS = 10_000
+MAX_RATE = 1e6
 ONE_OF = "one of: "  # what `problems` finds the choices by in the message of a union
 
 
@@ -24,7 +25,7 @@ def _clean(text: str) -> str:
 CleanText = Annotated[str, AfterValidator(_clean)]
 ModuleName = Annotated[CleanText, StringConstraints(min_length=1, max_length=200)]
 RelativePath = Annotated[CleanText, StringConstraints(min_length=1, max_length=500)]
-Rate = Annotated[float, Field(ge=0, le=1e6, description="A learning rate.")]
+Rate = Annotated[float, Field(ge=0, le=MAX_RATE, description="A learning rate.")]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]

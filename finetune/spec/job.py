@@ -41,7 +41,9 @@ def _weights_tag(value: Any) -> str:
         return "<null>"
     if isinstance(value, str):
         return "<name>"
-    return "<job>" if isinstance(value, JobWeights) or (isinstance(value, dict) and "job" in value) else "<file>"
+    return (
+        "<job>" if isinstance(value, JobWeights) or (isinstance(value, dict) and "job" in value) else "<file>"
+    )
 
 
 Weights = Annotated[

@@ -63,7 +63,7 @@ def _message(detail: ErrorDetails, field_names: list[str]) -> str:
         return _choice_message(given, kind.removeprefix("unknown_"), detail["msg"])
     message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if isinstance(given, bool | int | float | str) and kind != "value_error":
-        shown = repr(given)
+        shown = repr(given) if not isinstance(given, int) or given.bit_length() < 200 else "a huge number"
         message += f" (got {shown if len(shown) <= 60 else shown[:57] + '…'})"
     return message
 

@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
-from finetune.spec.base import Epochs, Factor, Part, Rate, chosen_by
+from finetune.spec.base import MAX_RATE, Epochs, Factor, Part, Rate, chosen_by
 
 
 class TwoStage(Part):
@@ -41,10 +42,12 @@ class TripletRecipe(Part):
 
     @field_validator("drops")
     @classmethod
-    def _ascending_parts(cls, drops: list[list[float]]) -> list[list[float]]:
+    def _ascending_parts(cls, drops: list[list[float]], info: ValidationInfo) -> list[list[float]]:
         parts = [part for part, _ in drops]
         if parts != sorted(set(parts)) or any(not 0 < part < 1 for part in parts):
             raise ValueError("each drop is [part of the epochs between 0 and 1, factor], the parts ascending")
+        if info.data.get("lr", 0.0) * max((factor for _, factor in drops), default=0.0) > MAX_RATE:
+            raise ValueError(f"lr times a factor must not be above {MAX_RATE:g}")
         return drops
 
 

@@ -95,7 +95,8 @@ Augmentation = Annotated[
     | Annotated[Standard, Tag("<standard>")],
     chosen_by("name", *AUGMENTATIONS),
     BeforeValidator(
-        _named, json_schema_input_type=Literal["none", "light", "standard"] | NoAugmentation | Light | Standard
+        _named,
+        json_schema_input_type=Literal["none", "light", "standard"] | NoAugmentation | Light | Standard,
     ),
 ]
 
@@ -136,7 +137,9 @@ class StageSpec(Part):
         if length is not None and length < epochs:
             raise ValueError(f"the schedule has {length} values for {epochs} epochs: give one an epoch")
         if lr.warmup_epochs > epochs:
-            raise ValueError(f"warmup_epochs ({lr.warmup_epochs:g}) is longer than the stage ({epochs} epochs)")
+            raise ValueError(
+                f"warmup_epochs ({lr.warmup_epochs:g}) is longer than the stage ({epochs} epochs)"
+            )
         if lr.warmup_epochs and isinstance(schedule, OneCycle):
             raise ValueError("one_cycle warms up by itself: leave warmup_epochs out")
         return lr

@@ -1,10 +1,10 @@
 import pytest
 
 from app.store.attempts import claim, finish, heartbeat, release
-from app.store.controls import cancel_job, pause_job, resume_job
-from app.store.errors import JobNotFound, TransitionRefused
+from app.store.controls import cancel_job, check_retry, pause_job, resume_job
+from app.store.errors import JobNotFound, NotRetryable, TransitionRefused
 from app.store.events import list_events
-from app.store.states import Status
+from app.store.states import ENDED, Status
 
 
 def _types(db, job):
@@ -82,3 +82,31 @@ def test_refusal_says_what_was_wanted(db, post):
 def test_requests_for_unknown_jobs_say_so(db, request_):
     with pytest.raises(JobNotFound):
         request_(db, "job_x")
+
+
+def _brought_to(status, db, post, take):
+    job = post()
+    if status is Status.QUEUED:
+        return job
+    if status is Status.PAUSED:
+        return pause_job(db, job.id)
+    held = take()
+    if status is Status.PAUSING:
+        pause_job(db, job.id)
+    if status in (Status.CANCELLING, Status.CANCELLED):
+        cancel_job(db, job.id)
+    if status in ENDED:
+        finish(db, held, status, "over")
+    return job
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_only_failed_and_cancelled_jobs_are_tried_again(db, post, take, reread, status):
+    job = reread(_brought_to(status, db, post, take))
+    assert job.status is status
+    if status in (Status.FAILED, Status.CANCELLED):
+        check_retry(job)
+        return
+    with pytest.raises(NotRetryable, match=f"job {job.id} is {status}") as refused:
+        check_retry(job)
+    assert (refused.value.job_id, refused.value.current) == (job.id, status)

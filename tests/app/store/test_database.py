@@ -6,7 +6,10 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
+from app.store import database
 from app.store.database import Database, db_now
+from app.store.errors import StoreUnavailable
+from app.store.jobs import list_jobs
 from app.store.tables import jobs
 
 
@@ -25,8 +28,10 @@ def test_pragmas_are_in_force_on_every_connection(db):
 
 def test_database_connects_on_first_use_only(tmp_path):
     db = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
-    with pytest.raises(OperationalError):
+    with pytest.raises(StoreUnavailable) as refused:
         db.ping()
+    assert isinstance(refused.value.__cause__, OperationalError)
+    assert str(tmp_path) not in str(refused.value)  # clients see the message
     db.dispose()
 
 
@@ -59,6 +64,24 @@ def test_write_holds_the_write_lock_from_its_start(db):
         with pytest.raises(OperationalError, match="locked"):
             other.execute(update(jobs).values(name="late"))
     db.dispose()  # the shortened timeout must not stay in the pool
+
+
+def test_writer_that_waits_in_vain_for_the_lock_finds_the_store_unavailable(db, url, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 50)
+    impatient = Database(url)
+    with db.write(), pytest.raises(StoreUnavailable) as refused, impatient.write():
+        pytest.fail("two writers at once")
+    assert "locked" in str(refused.value.__cause__)
+    with impatient.write() as connection:
+        connection.execute(update(jobs).values(name="in time"))
+    impatient.dispose()
+
+
+def test_database_without_tables_is_unavailable(tmp_path):
+    db = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(StoreUnavailable):
+        list_jobs(db)
+    db.dispose()
 
 
 def test_reader_sees_one_state_and_is_not_blocked_by_a_writer(db, post, reread):

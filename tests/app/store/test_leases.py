@@ -1,9 +1,11 @@
+import pytest
 from sqlalchemy import select
 
-from app.store.attempts import heartbeat
+from app.store.attempts import claim, heartbeat
 from app.store.controls import cancel_job, pause_job
+from app.store.errors import LeaseLost
 from app.store.events import list_events
-from app.store.leases import _take_back, sweep
+from app.store.leases import _sweep_one, lose, sweep
 from app.store.records import JobError
 from app.store.states import Status
 from app.store.tables import attempts, jobs
@@ -96,7 +98,7 @@ def test_row_that_was_renewed_after_it_was_read_is_not_taken_back(db, post, take
         stale = connection.execute(select(jobs)).mappings().one()
     heartbeat(db, held, 60.0)
     with db.write() as connection:
-        assert not _take_back(connection, stale)
+        assert not _sweep_one(connection, stale)
     assert reread(job).status is Status.RUNNING
 
 
@@ -105,3 +107,45 @@ def test_sweeping_twice_charges_once(db, post, take, reread):
     take(lease_seconds=-1.0)
     assert (sweep(db), sweep(db)) == ([job.id], [])
     assert reread(job).lost_attempts == 1
+
+
+def test_attempt_that_broke_off_gives_its_job_to_the_next_and_is_charged(db, post, reread, take):
+    job, held = post(), take()
+    assert lose(db, held, "attempt 1 broke off: killed") is Status.QUEUED
+    after = reread(job)
+    assert (after.status, after.lost_attempts, after.worker, after.error) == (Status.QUEUED, 1, None, None)
+    assert after.status_reason == "attempt 1 broke off: killed"
+    last = list_events(db, job.id)[-1]
+    assert (last.type, last.level, last.data["code"]) == ("job.queued", "warning", "worker_lost")
+    with db.read() as connection:
+        attempt = connection.execute(select(attempts)).one()
+    assert (attempt.outcome, attempt.reason) == ("lost", "attempt 1 broke off: killed")
+    assert take("w2").attempt == 2
+
+
+def test_attempts_that_break_off_end_in_worker_lost(db, post, reread, take):
+    job = post(max_attempts=2)
+    assert [lose(db, take(), "killed") for _ in range(2)] == [Status.QUEUED, Status.FAILED]
+    after = reread(job)
+    assert isinstance(after.error, JobError)
+    assert (after.error.code, after.error.message) == ("worker_lost", "killed; no attempts are left")
+    assert list_events(db, job.id)[-1].level == "error"
+    assert claim(db, "w2", 60) is None
+
+
+def test_attempt_that_breaks_off_while_its_job_is_let_go_leaves_it_as_asked(db, post, reread, take):
+    for request, wanted in ((cancel_job, Status.CANCELLED), (pause_job, Status.PAUSED)):
+        job, held = post(), take()
+        request(db, job.id)
+        assert lose(db, held, "killed") is wanted
+        assert (reread(job).status, reread(job).error) == (wanted, None)
+
+
+def test_attempt_without_the_lease_loses_nothing(db, post, reread, take):
+    job, old = post(), take(lease_seconds=-1.0)
+    sweep(db)
+    take("w2")
+    before = reread(job)
+    with pytest.raises(LeaseLost):
+        lose(db, old, "late")
+    assert reread(job) == before

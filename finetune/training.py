@@ -19,7 +19,6 @@ from finetune.events import (
     EpochEnded,
     EpochRecord,
     Event,
-    Progress,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -106,7 +105,8 @@ def _parse(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
 
 def _out_of_memory(spec: JobSpec) -> FinetuneError:
     return OutOfMemory(
-        f"a step with batch_size {spec.batch_size} did not fit into memory: take a smaller one, or smaller images",
+        f"a step with batch_size {spec.batch_size} did not fit into memory: "
+        "take a smaller one, or smaller images",
         "batch_size",
     )
 
@@ -120,7 +120,7 @@ def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
         for warning in run.restore(resume):
             yield Warned(warning)
     for index, table in enumerate(run.tables):
-        if index < run.standing.stage_index or (index == run.standing.stage_index and run.standing.stage_over):
+        if run.standing.has_done(index):
             continue
         run.standing = run.standing.enter(index)
         yield from _stage(run, index, table, keep_all)
@@ -160,6 +160,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         run.advance(record, stage)
         checkpoint = save(run, record, optimizer)
         clock.lap("checkpoint")
+        run.count_seconds(sum(clock.seconds.values()))
         yield EpochEnded(replace(record, seconds=clock.seconds), checkpoint)
         if not keep_all:
             prune(run, checkpoint)
@@ -179,7 +180,7 @@ def _epoch(
     clock: "_Clock",
 ) -> Generator[Event, None, dict[str, float]]:
     """Trains one epoch. Returns its mean loss and accuracy."""
-    stage, spec, model = table.stage, run.spec, run.model
+    stage, spec = table.stage, run.spec
     loss_of = objectives.build(spec.objective, run.dataset.class_counts(), run.compute.device)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     tally, losses, steps = Tally.on(run.compute.device), list[Tensor](), table.steps_per_epoch
@@ -194,7 +195,7 @@ def _epoch(
             for output in auxiliary:
                 loss = loss + run.blueprint.backbone.aux_weight * loss_of(output, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         if stage.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(trained, stage.max_grad_norm)
         optimizer.step()

@@ -1,0 +1,34 @@
+"""The issue's own check: ants and bees, with real weights, where they are."""
+
+from pathlib import Path
+
+import pytest
+
+from client.api import ThawClient
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+DATA = SHARED / "data" / "hymenoptera"
+WEIGHTS = SHARED / "weights" / "mobilenet_v1.safetensors"
+
+
+@pytest.mark.skipif(
+    not (DATA.is_dir() and WEIGHTS.is_file()), reason="../shared has no hymenoptera or no weights"
+)
+def test_two_stages_on_ants_and_bees_reach_0_92(make_house, ended, repository):
+    house = make_house(
+        data_dir=DATA.parent, weights_dir=WEIGHTS.parent, backbones="examples.mobilenet_v1:backbone"
+    )
+    (house.root / "examples").symlink_to(repository / "examples")
+    house.settings.pop("OMP_NUM_THREADS", None)
+    house.serve()
+    house.work(OMP_NUM_THREADS=2)
+    spec = {
+        "dataset": {"path": "hymenoptera"},
+        "backbone": {"name": "mobilenet_v1", "weights": {"file": "mobilenet_v1.safetensors"}},
+        "recipe": {"name": "two_stage", "head_epochs": 30, "full_epochs": 1},
+    }
+    with ThawClient(house.url) as client:
+        job = ended(client, client.submit(spec).id, 400)
+        assert job.status == "succeeded", job.error
+        assert [record.stage for record in client.metrics(job.id)] == ["head"] * 30 + ["all"]
+    assert job.best.value >= 0.92

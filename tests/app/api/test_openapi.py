@@ -1,0 +1,137 @@
+import json
+
+import pytest
+
+CALLS = {
+    ("post", "/v1/jobs"),
+    ("get", "/v1/jobs"),
+    ("post", "/v1/jobs/plan"),
+    ("get", "/v1/jobs/{job_id}"),
+    ("delete", "/v1/jobs/{job_id}"),
+    ("post", "/v1/jobs/{job_id}/cancel"),
+    ("post", "/v1/jobs/{job_id}/pause"),
+    ("post", "/v1/jobs/{job_id}/resume"),
+    ("post", "/v1/jobs/{job_id}/retry"),
+    ("get", "/v1/jobs/{job_id}/metrics"),
+    ("get", "/v1/jobs/{job_id}/events"),
+    ("get", "/v1/jobs/{job_id}/checkpoints"),
+    ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
+    ("get", "/v1/backbones"),
+    ("get", "/v1/datasets"),
+    ("get", "/v1/datasets/{name}"),
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+    ("get", "/metrics"),
+}
+NO_BODY = {("delete", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download")}
+
+
+@pytest.fixture(scope="module")
+def page(api):
+    response = api.get("/openapi.json")
+    assert response.status_code == 200
+    return json.loads(response.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+@pytest.fixture(scope="module")
+def calls(page):
+    return {(method, path): call for path, item in page["paths"].items() for method, call in item.items()}
+
+
+def nodes(node):
+    yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(child)
+
+
+def examples(content):
+    found = [content["example"]] if "example" in content else []
+    return found + [example["value"] for example in content.get("examples", {}).values()]
+
+
+def test_page_has_every_call(calls):
+    assert {(method, path.replace("{name:path}", "{name}")) for method, path in calls} == CALLS
+
+
+def test_every_call_has_an_example_of_its_answer(calls):
+    for where, call in calls.items():
+        if where in NO_BODY:
+            continue
+        good = [answer for status, answer in call["responses"].items() if status.startswith("2")]
+        assert any(examples(body) for answer in good for body in answer.get("content", {}).values()), where
+
+
+def test_every_refusal_on_the_page_has_the_one_shape(calls):
+    for where, call in calls.items():
+        for status, answer in call["responses"].items():
+            if status.startswith(("4", "5")):
+                (content,) = answer["content"].values()
+                (example,) = examples(content)
+                assert set(example) == {"error"}, (where, status)
+                assert set(example["error"]) == {"message", "type", "param", "code", "details"}
+
+
+def test_every_reference_leads_somewhere(page):
+    references = [
+        node["$ref"] for node in nodes(page) if isinstance(node, dict) and isinstance(node.get("$ref"), str)
+    ]
+    assert "#/components/schemas/JobSpec" in references
+    for reference in references:
+        target = page
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+def test_every_discriminator_leads_somewhere(page):
+    for node in nodes(page):
+        if isinstance(node, dict) and isinstance(node.get("discriminator"), dict):
+            for reference in node["discriminator"].get("mapping", {}).values():
+                assert reference.rpartition("/")[2] in page["components"]["schemas"]
+
+
+def test_all_statuses_are_published(page):
+    assert page["components"]["schemas"]["Status"]["enum"] == [
+        "queued",
+        "running",
+        "pausing",
+        "paused",
+        "cancelling",
+        "cancelled",
+        "succeeded",
+        "failed",
+    ]
+
+
+def test_examples_of_what_is_sent_are_sound_specs(api, calls):
+    for path in ("/v1/jobs", "/v1/jobs/plan"):
+        (content,) = calls["post", path]["requestBody"]["content"].values()
+        for body in examples(content):
+            here = {**body, "dataset": {"path": "shapes"}, "backbone": {"name": "resnet18", "weights": None}}
+            response = api.post("/v1/jobs/plan", json=here)
+            assert response.status_code == 200, response.text
+
+
+def test_examples_of_answers_have_the_fields_of_real_ones(api, calls, post, hold, write_epoch):
+    held = hold()
+    write_epoch(held, 1)
+    real = {
+        "/v1/jobs/{job_id}": f"/v1/jobs/{held.job_id}",
+        "/v1/jobs": "/v1/jobs",
+        "/v1/jobs/{job_id}/metrics": f"/v1/jobs/{held.job_id}/metrics",
+        "/v1/jobs/{job_id}/events": f"/v1/jobs/{held.job_id}/events",
+        "/v1/jobs/{job_id}/checkpoints": f"/v1/jobs/{held.job_id}/checkpoints",
+        "/v1/backbones": "/v1/backbones",
+        "/v1/datasets": "/v1/datasets",
+    }
+    for path, address in real.items():
+        (example,) = examples(calls["get", path]["responses"]["200"]["content"]["application/json"])
+        answer = api.get(address).json()
+        assert set(answer) == set(example), path
+        if "data" in example:
+            assert set(answer["data"][0]) == set(example["data"][0]), path
+
+
+def test_page_for_people_is_there(api):
+    response = api.get("/docs")
+    assert response.status_code == 200
+    assert "/openapi.json" in response.text

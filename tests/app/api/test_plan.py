@@ -1,0 +1,97 @@
+import pytest
+
+FACTORS = {"factors": [{"modules": ["head"], "factor": 10.0}], "default_factor": 0.9}
+
+
+def plan(api, body):
+    response = api.post("/v1/jobs/plan", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def staged(spec, epochs, schedule, **changes):
+    stage = {"name": "all", "epochs": epochs, "lr": {"schedule": schedule, **FACTORS}}
+    return spec(recipe=None, stages=[stage | changes])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "schedule", "golden"),
+    [
+        (
+            30,
+            {"name": "list", "values": [[0.01, 10], [0.005, 10], [0.0025, 10]]},
+            {1: (0.009, 0.1), 10: (0.009, 0.1), 11: (0.0045, 0.05), 30: (0.00225, 0.025)},
+        ),
+        (
+            40,
+            {"name": "logspace", "start": -2, "stop": -4, "num": 40},
+            {1: (0.009, 0.1), 2: (0.00799761, 0.0888624), 40: (0.00009, 0.001)},
+        ),
+    ],
+)
+def test_rates_are_the_golden_ones(api, spec, epochs, schedule, golden):
+    (stage,) = plan(api, staged(spec, epochs, schedule))["stages"]
+    assert [row["epoch"] for row in stage["lr"]] == list(range(1, epochs + 1))
+    for epoch, (rest, head) in golden.items():
+        for step in ("first", "last"):
+            rates = stage["lr"][epoch - 1][step]
+            assert rates == {"default": pytest.approx(rest, rel=1e-5), "head": pytest.approx(head, rel=1e-5)}
+
+
+def test_plan_says_what_is_frozen_trained_and_replaced(api, spec):
+    answer = plan(api, spec())
+    assert answer["object"] == "fine_tuning.plan"
+    assert answer["classes"] == ["circle", "square", "triangle"]
+    assert answer["images"] == {"train": 9, "val": 6}
+    assert answer["head"] == {
+        "modules": ["head"],
+        "action": "replaced",
+        "reason": "the network starts from random weights",
+        "classes": 3,
+    }
+    total = answer["backbone"]["parameters"]
+    head, everything = answer["stages"]
+    assert (head["trained_parameters"], head["frozen_parameters"]) == (12 * 3 + 3, total - 39)
+    assert [part["module"] for part in head["frozen"]] == ["stem", "body"]
+    assert head["features_once"]
+    assert (everything["trained_parameters"], everything["frozen"]) == (total, [])
+    (group,) = head["groups"]
+    assert (group["modules"], group["tensors"], group["parameters"]) == (["head"], 2, 39)
+    assert {stage["steps_per_epoch"] for stage in answer["stages"]} == {1}
+    assert any("random weights" in warning for warning in answer["warnings"])
+
+
+def test_plan_warns_of_what_rarely_helps(api, spec):
+    schedule = {"name": "constant", "lr": 0.01}
+    between = staged(spec, 1, schedule, freeze={"policy": "modules", "modules": ["body"]})
+    assert any("body.0 is frozen between stem.1 and head" in text for text in plan(api, between)["warnings"])
+    idle = staged(spec, 1, schedule, freeze={"policy": "modules", "modules": ["stem"]})
+    idle["stages"][0]["lr"]["factors"].append({"modules": ["stem"], "factor": 2.0})
+    assert any("'stem' touches only frozen modules" in text for text in plan(api, idle)["warnings"])
+
+
+def test_plan_stores_nothing(api, spec, store):
+    before = api.get("/v1/jobs").json()["first_id"]
+    plan(api, spec(name="only planned"))
+    assert api.get("/v1/jobs").json()["first_id"] == before
+
+
+def test_plan_of_an_untrainable_dataset_says_what_to_mend(api, spec):
+    response = api.post("/v1/jobs/plan", json=spec(dataset={"path": "one_class"}))
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("dataset_invalid", "dataset.path")
+    assert "one class only" in error["message"]
+
+
+def test_plan_of_weights_that_are_no_tensors_is_refused(api, spec):
+    backbone = {"name": "tiny_net", "weights": {"file": "text.safetensors"}}
+    response = api.post("/v1/jobs/plan", json=spec(backbone=backbone))
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "weights_incompatible"
+
+
+def test_plan_of_a_torchvision_backbone_needs_no_weights_file(api, spec):
+    answer = plan(api, spec(backbone={"name": "resnet18", "weights": None}, image_size=32))
+    assert answer["preprocessing"]["crop"] == 32
+    assert answer["head"]["modules"] == ["fc"]
