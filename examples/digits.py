@@ -1,4 +1,4 @@
-"""The demonstration: fine-tuning against starting from nothing, on real handwritten digits, through the service.
+"""The demonstration: fine-tuning against starting from nothing, on real digits, through the service.
 
 Writes scikit-learn's digits out as images, starts Thaw, trains a small network on the digits 0 to 4, then
 fine-tunes its checkpoint on ten images each of 5 to 9, and trains on the same images from random weights with

@@ -1,7 +1,7 @@
 """MobileNet v1 (Howard et al. 2017) as a backbone: `THAW_BACKBONES=examples.mobilenet_v1:backbone`.
 
 Made for weights converted from Keras: stride-2 convolutions pad at the right and at the bottom only,
-BatchNorm has an eps of 1e-3, images are scaled to [-1, 1]. Stem and the first 12 of 13 blocks, 1,024 features.
+BatchNorm has an eps of 1e-3, images are in [-1, 1]. Stem and the first 12 of 13 blocks; 1,024 features.
 """
 
 from torch import Tensor, nn

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Resume:
     state: Path
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> tuple[str, int]:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, int]:
     """Writes a file through `write(temporary path)`; gives its SHA-256 and its size in bytes.
 
     Raises:
@@ -125,9 +126,12 @@ def load_state(path: Path) -> dict[str, Any]:
     """Reads a resume state. Nothing in the file is executed (`weights_only`).
 
     Raises:
-        WeightsIncompatible: it was written by a version of Thaw that wrote it otherwise.
+        WeightsIncompatible: it is damaged, or written by a version of Thaw that wrote it otherwise.
     """
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        raise WeightsIncompatible(f"the resume state {path.name} cannot be read: it is damaged") from error
     if state.pop("version", None) != STATE_VERSION:
         raise WeightsIncompatible(f"the resume state {path.name} was written by another version of Thaw")
     return state

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.freezing import Freezing
-from finetune.modules import within
+from finetune.modules import owner, within
 from finetune.spec.stages import NoAugmentation, StageSpec
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of features; a larger dataset is computed anew each epoch
@@ -29,8 +29,8 @@ class HeadInput:
         return images * 4 * int(torch.tensor(self.shape).prod())
 
 
-def head_input(skeleton: nn.Module, head: str, image_size: int) -> HeadInput:
-    """Sends a batch through the skeleton and looks at the head."""
+def head_input(skeleton: nn.Module, head: str, image_size: int) -> HeadInput | None:
+    """Sends a batch through the skeleton and looks at the head; None where that cannot be done."""
     seen: list[tuple[Tensor, Tensor]] = []
     thread = threading.get_ident()
 
@@ -42,8 +42,12 @@ def head_input(skeleton: nn.Module, head: str, image_size: int) -> HeadInput:
     try:
         with torch.no_grad():
             output = skeleton(torch.empty(2, 3, image_size, image_size, device="meta"))
+    except Exception:  # a registered network may look at values, which a skeleton has none of
+        return None
     finally:
         hook.remove()
+    if not seen:
+        return None
     taken, given = seen[-1]
     return HeadInput(tuple(taken.shape[1:]), len(seen) == 1 and given is output)
 
@@ -54,10 +58,12 @@ def only_head_trains(model: nn.Module, heads: tuple[str, ...], stage: StageSpec,
     trained = {name for name in names if name not in freezing.eval_modules and name}
     head = set(within(names, heads))
     above = {name for name in names if any(h.startswith(f"{name}.") for h in heads)}
+    owners = {owner(name) for name, _ in model.named_parameters() if name not in freezing.parameters}
     return (
         isinstance(stage.augmentation, NoAugmentation)
         and len(heads) == 1
         and trained <= head | above
+        and owners <= head
         and bool(head & trained)
     )
 

@@ -118,7 +118,7 @@ class StageTables:
         if not only_head_trains(model, heads, self.stage, self.freezing):
             return False
         taken = head_input(model, heads[0], blueprint.preprocessing.crop)
-        return taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
+        return taken is not None and taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
 
 
 def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> Plan:

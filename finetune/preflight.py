@@ -35,7 +35,7 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
         problems += _backbone_problems(body, backbone, registry, weights_dir)
     spec = parse_part(JobSpec, body)
     if spec is not None and isinstance(resolve(spec).objective, Triplet):
-        param = "recipe" if spec.recipe is not None else "objective"
+        param = "objective" if isinstance(spec.objective, Triplet) else "recipe"
         problems.append(
             Problem(param, "the triplet objective cannot be trained by this version", "unsupported")
         )
@@ -72,10 +72,13 @@ def network_problems(
     backbone: Backbone, image_size: int | None, stages: Iterable[tuple[str, StageSpec]]
 ) -> list[Problem]:
     """What a network of that name does not take: an image size, and stages (each with its path)."""
+    try:
+        model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
+    except SpecInvalid as error:
+        return list(error.problems)
     problems = []
     if image_size:
         problems += _attempt(lambda: check_image_size(backbone, image_size))
-    model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
     for param, stage in stages:
         problems += _stage_problems(param, stage, backbone, model)
     return problems

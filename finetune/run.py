@@ -66,7 +66,7 @@ class Run:
         return {
             "device": self.compute.device.type,
             "precision": self.compute.precision,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
 
     def take_optimizer_state(self) -> State:

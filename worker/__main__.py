@@ -34,6 +34,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
+        engine.warm_up()
         supervisor.work()
     finally:
         db.dispose()

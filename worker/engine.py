@@ -52,6 +52,12 @@ class LocalEngine:
         self._context.set_forkserver_preload(["worker.attempt"])
         multiprocessing.forkserver.ensure_running()
 
+    def warm_up(self) -> None:
+        """Waits until the fork server has torch loaded, which may take longer than a job's lease."""
+        process = self._context.Process(target=_nothing)
+        process.start()
+        process.join()
+
     def start(self, order: Order) -> "LocalAttempt":
         """Starts the process. It is gone when its attempt is over, with all its memory."""
         # Imported by name in the new process: torch stays out of this one.
@@ -62,6 +68,10 @@ class LocalEngine:
         process.start()
         theirs.close()
         return LocalAttempt(process, ours)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _run(order: Order, connection: Connection) -> None:
@@ -78,17 +88,19 @@ class LocalAttempt:
 
     def receive(self, timeout: float) -> Message | None:
         """See `Attempt`."""
+        # Looked at first: what a process that is gone has said is in the pipe. Data workers hold the pipe
+        # open for some seconds after the process itself was killed.
+        alive = self._process.is_alive()
         try:
-            # Data workers hold the pipe open for some seconds after the process itself was killed.
-            if not self._connection.poll(timeout if self._process.is_alive() else 0.0):
-                if self._process.is_alive():
-                    return None
-                raise EOFError
-            message: Message = self._connection.recv()
+            if self._connection.poll(timeout if alive else 0.0):
+                message: Message = self._connection.recv()
+                return message
         except (EOFError, OSError) as error:
             self._process.join(5.0)
             raise AttemptGone(self._ending()) from error
-        return message
+        if alive:
+            return None
+        raise AttemptGone(self._ending())
 
     def acknowledge(self) -> None:
         """See `Attempt`."""

@@ -64,7 +64,7 @@ class Supervisor:
         try:
             attempt = self._engine.start(self._order(claim))
         except OSError as error:
-            log.error("no attempt could be started", job=claim.job_id, error=str(error))
+            log.warning("no attempt could be started", job=claim.job_id, error=str(error))
             with suppress(LeaseLost):
                 self._gone(claim, f"it could not be started ({error.strerror})")
             return

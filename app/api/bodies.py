@@ -1,11 +1,13 @@
 """Request bodies: strict JSON, read whole or refused."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from fastapi import Request
 
-from app.errors import BadRequest, TooLarge
+from app.errors import BadRequest, Invalid, TooLarge
+from finetune.spec import Problem
 
 LARGEST = 1_000_000  # bytes; the longest sensible spec has a few thousand
 
@@ -16,6 +18,7 @@ async def read_json(request: Request) -> Any:
     Raises:
         BadRequest: it is no JSON: not UTF-8, NaN or Infinity in it, nested without end, digits without end.
         TooLarge: it is too long.
+        Invalid: a text in it is none.
     """
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -24,10 +27,30 @@ async def read_json(request: Request) -> Any:
             raise TooLarge(f"the body is longer than {LARGEST:,} bytes")
         chunks.append(chunk)
     try:
-        return json.loads(b"".join(chunks).decode(), parse_constant=_refuse)
+        body = json.loads(b"".join(chunks).decode(), parse_constant=_refuse)
+        halves = list(_half_characters(body))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"the body is not JSON: {reason}", code="not_json") from error
+    if halves:
+        raise Invalid(
+            [Problem(param, "holds half of a surrogate pair", "half_character") for param in halves]
+        )
+    return body
+
+
+def _half_characters(node: Any, *path: str) -> Iterator[str]:
+    """Fields with half of a surrogate pair: JSON can say it, and no database or file name can hold it."""
+    if isinstance(node, str):
+        if any("\ud800" <= character <= "\udfff" for character in node):
+            yield ".".join(path)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _half_characters(key, *path, key)
+            yield from _half_characters(value, *path, key)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _half_characters(value, *path, str(index))
 
 
 def _refuse(name: str) -> NoReturn:

@@ -156,6 +156,7 @@ BACKBONE = {
     "head": ["fc"],
     "parameters": 11689512,
     "image_size": 224,
+    "problem": None,
 }
 DATASET = {
     "object": "dataset",

@@ -172,8 +172,9 @@ class BackboneAnswer(BaseModel):
     source: str
     weights: list[str] = Field(description="Names that `backbone.weights` may have.")
     head: list[str]
-    parameters: int
+    parameters: int | None = Field(description="With the head that it comes with.")
     image_size: int
+    problem: str | None = Field(None, description="Why a registered backbone cannot be used.")
 
 
 class DatasetAnswer(BaseModel):

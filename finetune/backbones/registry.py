@@ -38,7 +38,8 @@ class Registry:
     def _unknown(self, name: str) -> str:
         if name.startswith("timm/"):
             return f"backbone {name!r} needs the timm models, which are not installed here"
-        return f"there is no backbone {name!r}; {closest(name, self.names())}"
+        unloaded = "".join(f"; {path} could not be loaded: {why}" for path, why in self.failures.items())
+        return f"there is no backbone {name!r}; {closest(name, self.names())}{unloaded}"
 
 
 def load(paths: Iterable[str]) -> Registry:
@@ -57,16 +58,12 @@ def load(paths: Iterable[str]) -> Registry:
             if not isinstance(row, Backbone):
                 failures[path] = f"is no backbone but {type(row).__name__}; see finetune.backbones.backbone"
                 continue
-            _check(row)
+            skeleton(row, row.num_classes, row.preprocessing.crop)
+        except SpecInvalid as error:
+            failures[path] = error.message
+            continue
         except Exception as error:  # whatever an operator's module raises is its own, and is shown
             failures[path] = f"{type(error).__name__}: {error}"
             continue
         registered[row.name] = row
     return Registry(registered, failures)
-
-
-def _check(row: Backbone) -> None:
-    """Builds the network without its weights and looks for its heads."""
-    model = skeleton(row, row.num_classes, row.preprocessing.crop)
-    for head in row.heads:
-        model.get_submodule(head)

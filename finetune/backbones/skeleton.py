@@ -22,6 +22,9 @@ def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module
 
     Each parameter goes to the meta device when it is registered, and not by `torch.device("meta")` around
     the whole construction: some networks (RegNet) compute their widths with small tensors.
+
+    Raises:
+        SpecInvalid: a registered backbone cannot be built, or its head is not where its row says.
     """
 
     def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -31,9 +34,23 @@ def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module
         hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # torch takes what it returns
         try:
             model = backbone.make(num_classes, image_size)
+        except Exception as error:  # whatever an operator's function raises is its own, and is shown
+            if backbone.source == "torchvision":
+                raise
+            raise _broken(backbone, f"cannot be built: {type(error).__name__}: {error}") from error
         finally:
             hook.remove()
+    modules = dict(model.named_modules())
+    for head in backbone.heads:
+        if head not in modules:
+            raise _broken(backbone, f"has no module {head!r}, which its row names as head")
     return model.to("meta").eval()
+
+
+def _broken(backbone: Backbone, what: str) -> SpecInvalid:
+    return SpecInvalid(
+        [Problem("backbone.name", f"the backbone {backbone.name!r} {what}", "backbone_broken")]
+    )
 
 
 def check_image_size(backbone: Backbone, image_size: int) -> None:
@@ -47,7 +64,7 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
         with torch.no_grad():
             model(torch.empty(2, 3, image_size, image_size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         usual = backbone.preprocessing.crop
         message = (
             f"{backbone.name} does not take images of {image_size} pixels ({reason}); its own size is {usual}"
@@ -58,7 +75,7 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
 @cache
 def parameter_count(backbone: Backbone) -> int:
     """How many parameters the backbone has, with the head of its own number of classes."""
-    if backbone.source == "torchvision":
+    if backbone.source == "torchvision" and len(backbone.heads) == 1:  # else the figure lacks auxiliary heads
         return tv.parameter_count(backbone.name)
     model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
     return sum(parameter.numel() for parameter in model.parameters())

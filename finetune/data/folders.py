@@ -60,7 +60,10 @@ def dataset_names(data_dir: Path) -> list[str]:
     """The folders below the data root, sorted."""
     if not data_dir.is_dir():
         return []
-    return sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not _hidden(entry))
+    root = data_dir.resolve()
+    return sorted(
+        entry.name for entry in data_dir.iterdir() if entry.is_dir() and _counts(entry, data_dir, root)
+    )
 
 
 def find_folder(data_dir: Path, path: str) -> Path:

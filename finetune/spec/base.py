@@ -19,6 +19,8 @@ class Part(BaseModel):
 def _clean(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character NUL")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not contain half of a surrogate pair")
     return text
 
 

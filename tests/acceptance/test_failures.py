@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from client.api import ThawClient
+
 
 @pytest.fixture(scope="module")
 def datasets(thaw, draw_shapes):
@@ -88,8 +90,6 @@ def test_loss_that_explodes_names_stage_epoch_and_step(client, make_spec, ended)
 def test_backbone_that_only_the_worker_cannot_build_fails_its_job_alone(
     make_house, draw_shapes, make_spec, ended
 ):
-    from client.api import ThawClient
-
     house = make_house()
     draw_shapes(house.data / "shapes", train=2, val=1)
     house.serve()

@@ -16,10 +16,12 @@ WEIGHTS = SHARED / "weights" / "mobilenet_v1.safetensors"
 )
 def test_two_stages_on_ants_and_bees_reach_0_92(make_house, ended, repository):
     house = make_house(
-        data_dir=DATA.parent, weights_dir=WEIGHTS.parent, backbones="examples.mobilenet_v1:backbone"
+        data_dir=DATA.parent,
+        weights_dir=WEIGHTS.parent,
+        backbones="examples.mobilenet_v1:backbone",
+        data_workers=1,
     )
     (house.root / "examples").symlink_to(repository / "examples")
-    house.settings.pop("OMP_NUM_THREADS", None)
     house.serve()
     house.work(OMP_NUM_THREADS=2)
     spec = {

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import httpx
 import pytest
 
 EPOCHS = 8
@@ -135,8 +136,6 @@ def test_cancelled_job_frees_the_worker_for_the_next(rough, worker, begin, ended
 def test_paused_job_goes_on_exactly_when_it_is_resumed(
     rough, worker, begin, ended, uninterrupted, tmp_path, read_weights, until
 ):
-    import httpx
-
     worker()
     job = begin()
     address = f"{rough.url}/v1/jobs/{job.id}"

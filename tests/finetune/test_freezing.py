@@ -81,7 +81,7 @@ def test_a_name_that_matches_nothing_is_refused_with_the_closest(name, closest):
 
 
 class Net(nn.Module):
-    """Every frozen thing that could move: BatchNorm, dropout, a parameter and a buffer of the network's own."""
+    """Everything frozen that could move: BatchNorm, dropout, a parameter and a buffer of its own."""
 
     def __init__(self):
         super().__init__()
@@ -218,7 +218,7 @@ def test_the_guard_counts_the_others_that_changed():
     guard = FrozenGuard(model, freezing_of(model, ("head",), policy(policy="backbone"), "eval"))
     with torch.no_grad():
         for parameter in model.first.parameters():
-            parameter += 1
+            parameter.add_(1.0)
     with pytest.raises(FrozenChanged, match=r"first\.0\.weight and 3 more"):
         guard.verify("head", 1)
 

@@ -5,7 +5,8 @@ LIGHT = "finetune.spec, finetune.recipes, finetune.lr, finetune.events, finetune
 
 
 def test_spec_recipes_rates_events_and_errors_load_without_torch():
-    code = f"import sys, finetune, {LIGHT}; print([m for m in ('torch', 'torchvision', 'numpy') if m in sys.modules])"
+    heavy = "[name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules]"
+    code = f"import sys, finetune, {LIGHT}; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

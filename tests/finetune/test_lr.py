@@ -1,5 +1,7 @@
 import math
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +60,8 @@ def test_a_list_may_mix_values_and_pairs_and_be_longer_than_the_stage():
 
 
 TOTAL = EPOCHS * STEPS
-BY_STEP = {
+Table = dict[str, tuple[dict[str, Any], Callable[[Any], Any]]]  # fields, and torch's own
+BY_STEP: Table = {
     "linear": (
         {"lr": 0.2, "end_lr": 0.05},
         lambda o: lr_scheduler.LinearLR(o, start_factor=1.0, end_factor=0.25, total_iters=TOTAL),
@@ -84,7 +87,7 @@ BY_STEP = {
         ),
     ),
 }
-BY_EPOCH = {
+BY_EPOCH: Table = {
     "constant": ({"lr": 0.2}, lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
     "step": ({"lr": 0.2, "every": 2, "gamma": 0.3}, lambda o: lr_scheduler.StepLR(o, 2, 0.3)),
     "multistep": (
@@ -136,7 +139,7 @@ def test_every_schedule_is_held_against_torch_or_a_golden_value():
     assert {kind.model_fields["name"].annotation.__args__[0] for kind in SCHEDULES} == compared
 
 
-ALL = {
+ALL: dict[str, dict[str, Any]] = {
     **{name: fields for table in (BY_STEP, BY_EPOCH) for name, (fields, _) in table.items()},
     "list": {"values": [[0.2, 3], 0.1, 0.05]},
     "logspace": {"start": -1, "stop": -3},

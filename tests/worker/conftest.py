@@ -154,7 +154,7 @@ def hire(url: str, tmp_path: Path, until: Callable[..., Any]) -> Iterator[Callab
     hired = []
 
     def start(**settings: object) -> SimpleNamespace:
-        values = {"lease_seconds": 30, "poll_seconds": 0.02, "grace_seconds": 1, **settings}
+        values: dict[str, Any] = {"lease_seconds": 30, "poll_seconds": 0.02, "grace_seconds": 1, **settings}
         ours, engine = Database(url), FakeEngine()
         supervisor = Supervisor(
             Settings(home_dir=tmp_path / "home", database_url=url, **values), ours, engine

@@ -53,6 +53,7 @@ def test_epochs_become_rows_and_the_run_s_end_the_job_s(db, post, hire, becomes)
     assert set(record) == set(EpochRecord.__dataclass_fields__) - {"nonfinite"}
     assert (record["lr"], record["val"]) == ({"default": 0.1}, {"loss": 0.5, "accuracy": 0.75})
     best = get_checkpoint(db, job, "best")
+    assert best is not None
     assert (ended.best["checkpoint"], ended.best["value"]) == (best.id, 0.75)
     assert (best.global_epoch, best.size) == (2, 9)
     assert attempt.acknowledged == 2

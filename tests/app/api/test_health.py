@@ -1,5 +1,5 @@
-import os
 import sqlite3
+import sys
 
 import httpx
 import pytest
@@ -11,7 +11,7 @@ def bare(make_house):
     house = make_house()
     for file in house.home.iterdir():
         file.unlink()
-    house.start("server", os.sys.executable, "-m", "app", "serve")
+    house.start("server", sys.executable, "-m", "app", "serve")
     with httpx.Client(base_url=house.url, trust_env=False) as client:
         yield client
 

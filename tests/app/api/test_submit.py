@@ -164,6 +164,15 @@ def test_what_is_no_json_is_a_bad_request(api, address, body):
     refused(api.post(address, content=body), 400, "not_json")
 
 
+@pytest.mark.parametrize("depth", [100, 300, 500, 900, 990, 1_000, 3_000, 20_000])
+@pytest.mark.parametrize("field", ["metadata", "backbone", "stages", "colour"])
+def test_a_body_of_any_depth_is_refused(api, spec, field, depth):
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        body = json.dumps(spec(**{field: "DEEP"})).replace('"DEEP"', f"{opening * depth}1{closing * depth}")
+        response = api.post("/v1/jobs", content=body)
+        assert response.status_code in (400, 422), response.text
+
+
 @pytest.mark.parametrize("body", ["null", "[]", '"spec"', "3", "{}", '{"recipe": []}', '{"stages": {}}'])
 @pytest.mark.parametrize("address", ["/v1/jobs", "/v1/jobs/plan"])
 def test_json_that_is_no_spec_is_invalid(api, address, body):
@@ -192,7 +201,8 @@ def test_json_that_is_no_spec_is_invalid(api, address, body):
 @pytest.mark.parametrize("address", ["/v1/jobs", "/v1/jobs/plan"])
 def test_half_a_surrogate_pair_is_invalid_wherever_it_stands(api, spec, address, change):
     body = json.dumps(spec(**change)).encode("ascii")
-    refused(api.post(address, content=body), 422)
+    error = refused(api.post(address, content=body), 422)
+    assert error["param"].split(".")[0] == next(reversed(change))
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 400, "1e-999", "0.1" + "0" * 5_000])

@@ -53,8 +53,8 @@ def test_those_that_fail_are_named_with_the_reason_and_the_others_work(module):
     assert {path: reason.split(":")[0] for path, reason in registry.failures.items()} == {
         "thaw_raises:row": "RuntimeError",
         "thaw_wrong:row": "is no backbone but int; see finetune.backbones.backbone",
-        "thaw_builder:row": "OSError",
-        "thaw_headless:row": "AttributeError",
+        "thaw_builder:row": "the backbone 'broken' cannot be built",
+        "thaw_headless:row": "the backbone 'headless' has no module 'fc', which its row names as head",
         "thaw_absent:row": "ModuleNotFoundError",
         "thaw_good:column": "AttributeError",
         "thaw_good": "AttributeError",
@@ -71,3 +71,9 @@ def test_an_unknown_name_is_refused_with_the_closest():
 def test_a_timm_name_says_that_timm_is_not_here():
     with pytest.raises(SpecInvalid, match="timm models, which are not installed"):
         Registry().find("timm/resnet18")
+
+
+def test_an_unknown_name_says_which_registered_ones_could_not_be_loaded():
+    registry = load(["thaw_absent:row"])
+    with pytest.raises(SpecInvalid, match="thaw_absent:row could not be loaded: ModuleNotFoundError"):
+        registry.find("mine")

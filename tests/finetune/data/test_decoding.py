@@ -118,7 +118,7 @@ def test_undecodable_files_are_named_in_order_each_with_its_reason(tmp_path):
     assert [path.name for path, _ in found] == [name for name in names if name != "good.png"]
     assert all(reason for _, reason in found)
     assert not any(str(tmp_path) in reason for _, reason in found)
-    assert "truncated" in dict((path.name, reason) for path, reason in found)["truncated.jpg"]
+    assert "truncated" in {path.name: reason for path, reason in found}["truncated.jpg"]
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about some of the damage
@@ -134,7 +134,6 @@ def test_a_damaged_file_decodes_or_is_undecodable_and_nothing_else(tmp_path, kin
         (tmp_path / "x").write_bytes(damaged[: draw.randint(1, 2 * len(damaged))])
         try:
             image = decode(tmp_path / "x")
-        except Undecodable as error:
-            assert str(error)
-        else:
-            assert (image.ndim, image.shape[0], image.dtype) == (3, 3, torch.uint8)
+        except Undecodable:
+            continue
+        assert (image.ndim, image.shape[0], image.dtype) == (3, 3, torch.uint8)

@@ -23,7 +23,7 @@ def image(height=60, width=90, seed=0):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (137, 137), (20, 300), (32, 40)])
 def test_evaluation_sees_what_torchvisions_own_preset_gives(shape, interpolation):
-    """But for rounding by one level of 255: torchvision resizes bytes in two ways, and Pillow's in a third."""
+    """But for rounding by one level of 255."""
     own = Preprocessing(resize=40, crop=32, interpolation=interpolation)
     preset = ImageClassification(
         crop_size=32, resize_size=40, interpolation=InterpolationMode(interpolation), antialias=True

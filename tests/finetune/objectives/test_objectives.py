@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
@@ -30,7 +31,7 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes():
 
 def test_balanced_weights_are_scikit_learns():
     labels = [0] * 10 + [1] * 3 + [2] * 7
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=labels)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 2]), y=labels)
     assert balanced_weights([10, 3, 7]).tolist() == pytest.approx(expected.tolist())
 
 

@@ -1,5 +1,6 @@
 """Whatever JSON a client sends: problems or a spec, and never another exception."""
 
+import copy
 import json
 
 from hypothesis import HealthCheck, given, settings
@@ -89,7 +90,7 @@ SPECS = st.fixed_dictionaries(
 @st.composite
 def mutated(draw):
     """A spec in which one place, anywhere, holds something else."""
-    body = draw(SPECS)
+    body = copy.deepcopy(draw(SPECS))
     place = body
     while True:
         key = draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))

@@ -1,0 +1,210 @@
+import json
+
+import pytest
+
+from finetune.data.folders import open_dataset
+from finetune.network import draw
+from finetune.plan import make_plan
+from finetune.recipes import resolve
+from finetune.spec import JobSpec
+
+FACTORS = {"factors": [{"modules": ["fc"], "factor": 10.0}], "default_factor": 0.9}
+LISTED = {"name": "list", "values": [[0.01, 10], [0.005, 10], [0.0025, 10]]}
+LOGSPACE = {"name": "logspace", "start": -2, "stop": -4, "num": 40}
+CONSTANT = {"schedule": {"name": "constant", "lr": 0.1}}
+
+
+@pytest.fixture
+def plan(job, data_dir, registry, tmp_path):
+    """The plan of a job with these stages."""
+
+    def make(*stages, **fields):
+        spec = resolve(JobSpec.model_validate(job(*stages, **fields)))
+        dataset = open_dataset(data_dir, spec.dataset, spec.seed)
+        return make_plan(spec, draw(spec, registry, dataset.classes, tmp_path, None), dataset)
+
+    return make
+
+
+@pytest.fixture
+def resnet18(plan):
+    """The plan of a job on a ResNet-18 with random weights."""
+    return lambda *stages, **fields: plan(*stages, backbone={"name": "resnet18", "weights": None}, **fields)
+
+
+GOLDEN = [
+    # schedule, epochs, epoch, rate of the rest, rate of the head
+    (LISTED, 30, 1, 0.009, 0.1),
+    (LISTED, 30, 11, 0.0045, 0.05),
+    (LISTED, 30, 30, 0.00225, 0.025),
+    (LOGSPACE, 40, 1, 0.009, 0.1),
+    (LOGSPACE, 40, 2, 0.00799761, 0.0888624),
+    (LOGSPACE, 40, 40, 0.00009, 0.001),
+]
+
+
+@pytest.mark.parametrize(("schedule", "epochs", "epoch", "rest", "head"), GOLDEN)
+def test_the_plan_shows_the_golden_rates(resnet18, schedule, epochs, epoch, rest, head):
+    (stage,) = resnet18({"epochs": epochs, "lr": {"schedule": schedule, **FACTORS}}).stages
+    rates = stage.lr[epoch - 1]
+    assert (rates.epoch, len(stage.lr)) == (epoch, epochs)
+    assert rates.first == rates.last
+    assert rates.first == pytest.approx({"default": rest, "fc": head}, rel=1e-5)
+
+
+def test_frozen_modules_and_groups_stand_with_their_counts(resnet18):
+    plan = resnet18(
+        {
+            "name": "top",
+            "epochs": 2,
+            "freeze": {"policy": "before", "module": "layer4"},
+            "lr": {"schedule": {"name": "linear", "lr": 0.1, "end_lr": 0.0}, **FACTORS},
+            "augmentation": "standard",
+            "optimizer": {"name": "sgd", "nesterov": True},
+        },
+        batch_size=7,
+    )
+    (stage,) = plan.stages
+    assert {frozen.module: frozen.parameters for frozen in stage.frozen} == {
+        "conv1": 9408,
+        "bn1": 128,
+        "layer1": 147968,
+        "layer2": 525568,
+        "layer3": 2099712,
+    }
+    assert stage.frozen_parameters == 2782784
+    assert stage.trained_parameters == 11178051 - 2782784
+    assert plan.backbone == {"name": "resnet18", "parameters": 11178051}
+    head, rest = stage.groups
+    assert (head.name, head.modules, head.tensors, head.parameters, head.factor) == (
+        "fc",
+        ["fc"],
+        2,
+        1539,
+        10.0,
+    )
+    assert (rest.name, rest.modules, rest.tensors, rest.parameters, rest.factor) == (
+        "default",
+        ["layer4"],
+        15,
+        8393728,
+        0.9,
+    )
+    assert stage.steps_per_epoch == 4
+    assert stage.lr[1].first["fc"] == pytest.approx(0.5)
+    assert stage.lr[1].last["fc"] == pytest.approx(0.125)
+    assert (stage.augmentation, stage.optimizer) == (
+        "standard (crop_scale [0.35, 1.0])",
+        "sgd (momentum 0.9, nesterov)",
+    )
+    assert not stage.features_once
+    assert plan.images == {"train": 24, "val": 9}
+    assert plan.classes == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(("images", "steps"), [(24, 1), (8, 3), (23, 1), (5, 5), (1, 24)])
+def test_steps_are_counted_as_the_loader_cuts_the_batches(plan, images, steps):
+    assert plan(batch_size=images).stages[0].steps_per_epoch == steps
+
+
+def test_a_head_from_random_weights_is_replaced(plan):
+    head = plan().head
+    assert (head.modules, head.action, head.classes) == (["head"], "replaced", 3)
+    assert head.reason == "the network starts from random weights"
+
+
+BATCH_NORM = [
+    ({"freeze": {"policy": "none"}}, "trained in all 20 layers"),
+    ({"freeze": {"policy": "backbone"}}, "statistics stand still in 20 frozen layers, trained in 0"),
+    (
+        {"freeze": {"policy": "before", "module": "layer4"}},
+        "statistics stand still in 15 frozen layers, trained in 5",
+    ),
+    (
+        {"freeze": {"policy": "before", "module": "layer4"}, "batch_norm": "update"},
+        "statistics follow the data in 15 frozen layers, trained in 5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), BATCH_NORM, ids=[sentence for _, sentence in BATCH_NORM])
+def test_the_plan_says_what_batch_norm_does(resnet18, fields, sentence):
+    (stage,) = resnet18({"epochs": 1, "lr": CONSTANT, **fields}).stages
+    assert stage.batch_norm == sentence
+
+
+def test_the_plan_says_where_features_are_computed_once(resnet18):
+    head = {"epochs": 1, "freeze": {"policy": "backbone"}, "lr": CONSTANT}
+    plan = resnet18(head, {**head, "augmentation": "light"}, {"epochs": 1, "lr": CONSTANT})
+    assert [stage.features_once for stage in plan.stages] == [True, False, False]
+
+
+def stage(**fields):
+    return {"name": "s", "epochs": 1, "lr": CONSTANT, **fields}
+
+
+WARNINGS = [
+    (stage(), {}, []),
+    (
+        stage(freeze={"policy": "modules", "modules": ["body.0"]}, batch_norm="eval"),
+        {},
+        [
+            "stage 's': body.0.0 is frozen between stem.1 and body.1.0, which are trained: it rarely helps",
+            "stage 's': what is frozen has random weights, as backbone.weights is null",
+        ],
+    ),
+    (
+        stage(
+            freeze={"policy": "before", "module": "head"},
+            lr={**CONSTANT, "factors": [{"modules": ["stem"], "factor": 2}]},
+        ),
+        {},
+        [
+            "stage 's': the factor of 'stem' touches only frozen modules",
+            "stage 's': what is frozen has random weights, as backbone.weights is null",
+        ],
+    ),
+    (
+        stage(lr={**CONSTANT, "factors": [{"modules": ["stem"], "factor": 0}]}),
+        {},
+        ["stage 's': the group 'stem' has factor 0: it is trained at a rate of 0"],
+    ),
+    (
+        stage(),
+        {"dataset": {"path": "hues", "val_fraction": 0.3}},
+        ["dataset.val_fraction has no effect: the dataset has a val split of its own"],
+    ),
+    (stage(), {"dataset": {"path": "loose", "val_fraction": 0.3}}, []),
+    (
+        stage(batch_norm="update"),
+        {},
+        ["stage 's': batch_norm \"update\" has no effect: no frozen module has BatchNorm"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("planned", "fields", "expected"), WARNINGS, ids=[str(e) for _, _, e in WARNINGS])
+def test_the_plan_warns_of_what_is_allowed_and_rarely_meant(plan, planned, fields, expected):
+    assert plan(planned, **fields).warnings == expected
+
+
+def test_what_the_plan_warns_of_the_run_says_in_events(job, run, told, tmp_path):
+    spec = job(stage(freeze={"policy": "modules", "modules": ["body.0"]}))
+    assert any("rarely helps" in message for message in told.warnings(run(spec, tmp_path)))
+
+
+def test_a_second_stage_may_freeze_what_the_first_has_trained(plan):
+    assert plan(stage(), stage(name="t", freeze={"policy": "backbone"})).warnings == []
+
+
+def test_a_recipe_is_planned_as_its_stages(plan):
+    spec_fields = {"stages": None, "recipe": {"name": "two_stage", "head_epochs": 2, "full_epochs": 3}}
+    stages = plan(**spec_fields).stages
+    assert [(s.name, s.epochs, s.features_once) for s in stages] == [("head", 2, True), ("all", 3, False)]
+
+
+def test_a_plan_is_plain_json(plan):
+    dumped = plan().model_dump(mode="json")
+    assert dumped["object"] == "fine_tuning.plan"
+    assert json.loads(json.dumps(dumped, allow_nan=False)) == dumped
+    assert type(plan()).model_validate(dumped).model_dump(mode="json") == dumped
