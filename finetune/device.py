@@ -43,6 +43,6 @@ def choose(device: str, precision: str) -> Compute:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if device.type == "cpu" and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
