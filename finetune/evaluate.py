@@ -19,14 +19,15 @@ class Tally:
     @classmethod
     def on(cls, device: torch.device) -> "Tally":
         """An empty tally."""
+        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         return cls(
-            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), dtype=exact, device=device),
             torch.zeros((), dtype=torch.int64, device=device),
         )
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Counts a batch: its mean loss, logits (N, classes), labels (N,)."""
-        self.loss += loss.detach().double() * len(labels)
+        self.loss += loss.detach().to(self.loss.dtype) * len(labels)
         self.correct += (logits.detach().argmax(1) == labels).sum()
         self.count += len(labels)
 
@@ -35,13 +36,29 @@ class Tally:
         return {"loss": self.loss.item() / self.count, "accuracy": self.correct.item() / self.count}
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures on a split, and how often each class was predicted and was right, both in class order."""
+
+    figures: dict[str, float]
+    predicted: list[int]
+    labelled: list[int]
+
+
 @torch.no_grad()
 def evaluate(
-    forward: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
-) -> dict[str, float]:
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    classes: int,
+    device: torch.device,
+) -> Evaluation:
     """Cross-entropy and accuracy of a function in eval mode over (inputs, labels) batches, in fp32."""
     tally = Tally.on(device)
+    predicted = torch.zeros(classes, dtype=torch.int64, device=device)
+    labelled = torch.zeros_like(predicted)
     for inputs, labels in batches:
         logits = forward(inputs)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
-    return tally.figures()
+        predicted += torch.bincount(logits.argmax(1), minlength=classes)
+        labelled += torch.bincount(labels, minlength=classes)
+    return Evaluation(tally.figures(), predicted.tolist(), labelled.tolist())

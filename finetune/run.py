@@ -1,7 +1,7 @@
 """A run made ready: data checked, network built, tables drawn up; and where it stands."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -89,9 +89,10 @@ class Run:
         loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
-    def advance(self, record: EpochRecord, stage: StageSpec) -> None:
-        """Counts an epoch."""
-        self.standing = self.standing.after_epoch(record, stage, self.spec.checkpoints.metric)
+    def advance(self, record: EpochRecord, stage: StageSpec, *, learnt: bool) -> None:
+        """Counts an epoch, after which the network is better than always giving one answer, or is not."""
+        standing = self.standing.after_epoch(record, stage, self.spec.checkpoints.metric)
+        self.standing = replace(standing, stuck=0 if learnt else standing.stuck + 1)
 
     def count_seconds(self, seconds: float) -> None:
         """Counts the time that the epoch took on this machine."""

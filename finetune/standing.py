@@ -28,6 +28,7 @@ class Standing:
     last: dict[str, Any] | None = None
     waited: int = 0
     stage_best: float | None = None
+    stuck: int = 0  # epochs in a row in which the stage has learnt nothing
 
     def has_done(self, stage_index: int) -> bool:
         """Whether a stage is over."""
@@ -37,7 +38,9 @@ class Standing:
         """At the start of a stage, or within it if that is where the run stands."""
         if stage_index == self.stage_index and not self.stage_over:
             return self
-        return replace(self, stage_index=stage_index, epoch=0, stage_over=False, waited=0, stage_best=None)
+        return replace(
+            self, stage_index=stage_index, epoch=0, stage_over=False, waited=0, stage_best=None, stuck=0
+        )
 
     def after_epoch(self, record: EpochRecord, stage: StageSpec, metric: str) -> "Standing":
         """After one more epoch of a stage; `metric` decides whether it is the best one."""

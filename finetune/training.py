@@ -26,6 +26,7 @@ from finetune.events import (
     Warned,
 )
 from finetune.feeds import Feed
+from finetune.learning import PATIENCE, alarm, nothing_learnt
 from finetune.network import logits_and_auxiliary
 from finetune.plan import StageTables
 from finetune.run import Run, prepare
@@ -154,16 +155,19 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         guard.verify(table.name, epoch + 1)
         clock.lap("train")
         model.eval()
-        val = evaluate(feed.forward, feed.val(), run.compute.device)
+        evaluation = evaluate(feed.forward, feed.val(), len(run.blueprint.classes), run.compute.device)
         clock.lap("val")
-        record = _record(run, index, table, epoch, train, val, clock)
-        run.advance(record, stage)
+        record = _record(run, index, table, epoch, train, evaluation.figures, clock)
+        sign = nothing_learnt(evaluation, run.blueprint.classes)
+        run.advance(record, stage, learnt=sign is None)
         checkpoint = save(run, record, optimizer)
         clock.lap("checkpoint")
         run.count_seconds(sum(clock.seconds.values()))
         yield EpochEnded(replace(record, seconds=clock.seconds), checkpoint)
         if not keep_all:
             prune(run, checkpoint)
+        if sign is not None and run.standing.stuck == PATIENCE:
+            yield Warned(alarm(table.name, sign, record.lr))
         if run.standing.stage_over:
             break
     done = run.standing.epoch

@@ -1,0 +1,29 @@
+"""Noticing while it runs that a job learns nothing."""
+
+from collections.abc import Mapping, Sequence
+
+from finetune.evaluate import Evaluation
+
+PATIENCE = 2  # epochs; one bad epoch is common after the thaw of a large part
+
+
+def nothing_learnt(evaluation: Evaluation, classes: Sequence[str]) -> str | None:
+    """What shows that a network is no better than always giving one answer, or None where it is."""
+    if sum(count > 0 for count in evaluation.predicted) == 1:
+        only = classes[max(range(len(classes)), key=evaluation.predicted.__getitem__)]
+        return f"every validation image was taken for {only!r}"
+    share = max(evaluation.labelled) / sum(evaluation.labelled)
+    accuracy = evaluation.figures["accuracy"]
+    if accuracy < share:
+        largest = classes[max(range(len(classes)), key=evaluation.labelled.__getitem__)]
+        return f"the accuracy is {accuracy:.3f}, and always saying {largest!r} would give {share:.3f}"
+    return None
+
+
+def alarm(stage: str, sign: str, rates: Mapping[str, float]) -> str:
+    """The sentence for the job's owner, with the stage, the rates and what usually helps."""
+    shown = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+    return (
+        f"stage {stage!r} has learnt nothing for {PATIENCE} epochs: {sign} (rates: {shown}). A smaller rate "
+        "or a warm-up usually helps, or more frozen layers; if the rates are tiny already, larger ones"
+    )
