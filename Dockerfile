@@ -27,7 +27,7 @@ VOLUME ["/var/lib/thaw"]
 EXPOSE 8321
 
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8321/readyz', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('THAW_PORT', 8321)}/readyz\", timeout=4)"]
 
 ENTRYPOINT ["thaw"]
 CMD ["serve"]

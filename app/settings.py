@@ -64,7 +64,7 @@ class Settings(BaseSettings):
 
     home_dir: Folder = Field(
         default=Path("thaw-home"),
-        description="Folder of what Thaw writes: its SQLite file and the artifacts.",
+        description="Folder of what Thaw writes: its SQLite file, the artifacts, downloaded weights.",
     )
     data_dir: Folder = Field(default=Path("data"), description="Folder with the datasets that jobs may name.")
     weights_dir: Folder = Field(
@@ -96,9 +96,7 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as lost."
     )
     poll_seconds: float = Field(default=0.2, gt=0, description="Seconds between two looks for something new.")
-    grace_seconds: float = Field(
-        default=20.0, gt=0, description="Seconds that an attempt may take to save and stop."
-    )
+    grace_seconds: float = Field(default=20.0, gt=0, description="Seconds that an attempt may take to stop.")
     stall_seconds: float = Field(
         default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
     )

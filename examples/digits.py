@@ -71,7 +71,7 @@ def thaw_running() -> Iterator[ThawClient]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("THAW_")},
         "THAW_HOME_DIR": str(HERE / "home"),
         "THAW_DATA_DIR": str(HERE / "data"),
         "THAW_PORT": str(port),

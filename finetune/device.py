@@ -35,6 +35,7 @@ class Compute:
 def choose(device: str, precision: str) -> Compute:
     """`auto` takes a GPU where there is one, and bf16 where the device computes in it natively."""
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, so that an accuracy is the same on the CPU
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     return Compute(chosen, precision)

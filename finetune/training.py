@@ -35,6 +35,8 @@ from finetune.seeds import derive
 from finetune.spec import find_problems
 from finetune.spec.job import JobSpec
 
+# What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
 LOSS_CHECK_EVERY = 20  # steps; a look at the loss waits for the device
 
 
@@ -90,7 +92,7 @@ def train(
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(parsed) from error
     except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+        if any(text in str(error) for text in OUT_OF_MEMORY):
             raise _out_of_memory(parsed) from error
         raise
 

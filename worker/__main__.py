@@ -1,5 +1,6 @@
 """Starts a worker: `python -m worker`."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -8,6 +9,7 @@ import structlog
 
 from app.settings import SettingsError, load_settings
 from app.store.database import Database
+from app.store.errors import StoreUnavailable
 from app.store.migrate import is_current
 from worker.engine import LocalEngine
 from worker.supervisor import Supervisor
@@ -22,9 +24,15 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     db = Database(settings.database_url)
-    if not is_current(db):
+    try:
+        current = is_current(db)
+    except StoreUnavailable:
+        current = False
+    if not current:
         sys.stderr.write("the database is not of this version: run `thaw up`, or `python -m app migrate`\n")
         return 2
+    # Weights that torch downloads go where everything else goes, which in a container outlives it.
+    os.environ.setdefault("TORCH_HOME", str(settings.home_dir / "torch"))
     engine = LocalEngine()
     supervisor = Supervisor(settings, db, engine)
 

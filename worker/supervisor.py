@@ -14,10 +14,10 @@ from app.store.database import Database
 from app.store.errors import LeaseLost, StoreUnavailable
 from app.store.records import Claim, JobError, Json
 from app.store.states import Status
-from finetune.events import EpochEnded
+from finetune.events import EpochEnded, Progress
 from finetune.spec.job import BackboneSpec, JobWeights
 from worker.engine import Attempt, AttemptGone, Engine
-from worker.orders import Failed, Order
+from worker.orders import Failed, Message, Order
 from worker.patience import patiently
 from worker.reporter import Reporter
 
@@ -74,6 +74,9 @@ class Supervisor:
             attempt.wait(self._settings.grace_seconds)
         except LeaseLost:
             ending = "the lease was lost"
+        except Exception:  # one job must not end the worker, and with it all that wait
+            log.exception("the worker broke on a job", job=claim.job_id, attempt=claim.attempt)
+            ending = self._broken(claim)
         finally:
             attempt.stop(self._settings.grace_seconds)
         log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
@@ -81,7 +84,7 @@ class Supervisor:
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
         heart = _Heart(self._db, claim, self._settings.lease_seconds)
-        heard = time.monotonic()
+        heard: float | None = None  # when the last step ended, while another one is under way
         while True:
             status = heart.beat(reporter.progress)
             if status in (Status.CANCELLING, Status.PAUSING) or self._stopping:
@@ -89,7 +92,7 @@ class Supervisor:
             try:
                 message = attempt.receive(min(heart.interval, self._settings.poll_seconds))
                 if message is not None:
-                    heard = time.monotonic()
+                    heard = time.monotonic() if _within_epoch(message) else None
                 if isinstance(message, Failed):
                     return self._failed(claim, message)
                 if message is not None:
@@ -100,9 +103,15 @@ class Supervisor:
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
-            if time.monotonic() - heard > self._settings.stall_seconds:
+            if heard is not None and time.monotonic() - heard > self._settings.stall_seconds:
                 attempt.stop(self._settings.grace_seconds)
                 return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
+
+    def _broken(self, claim: Claim) -> str:
+        message = "the worker broke on this job; its log has more"
+        with suppress(LeaseLost):
+            return self._finish(claim, Status.FAILED, message, error=JobError("internal", message))
+        return "the lease was lost"
 
     def _let_go(self, claim: Claim, attempt: Attempt, status: Status) -> str:
         """Stops the attempt first, so that nobody else starts one while this one still holds the device."""
@@ -161,6 +170,11 @@ class Supervisor:
             return None
         found = checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
         return self._settings.artifacts_dir / found.path if found else None
+
+
+def _within_epoch(message: Message) -> bool:
+    """Whether another step must follow. Checking data, computing features and validating have no steps."""
+    return isinstance(message, Progress) and message.step < message.steps
 
 
 class _Heart:

@@ -31,7 +31,10 @@ def readyz(db: Db, settings: Set) -> dict[str, str]:
     if not is_current(db):
         raise Unavailable("the database is not of this version: run `thaw up`, or `python -m app migrate`")
     artifacts = settings.artifacts_dir
-    artifacts.mkdir(parents=True, exist_ok=True)
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the artifacts folder cannot be made: {error.strerror}") from error
     if not os.access(artifacts, os.R_OK | os.W_OK):
         raise Unavailable("the artifacts folder cannot be written to")
     return {"status": "ready"}

@@ -32,7 +32,8 @@ IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
     Header(description="The same key and body give the same job again."),
 ]
-METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+METADATA_FILTER = re.compile(r"metadata\[(.*)\]", re.DOTALL)
+LONGEST_KEY, MOST_PAIRS = 64, 16  # of a job's metadata
 
 
 @router.post(
@@ -44,11 +45,13 @@ METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 )
 def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
     """Stores a job for a worker to take. Every problem of the spec is in the answer at once."""
-    spec = _checked(body, catalog)
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    return JobAnswer.of(
-        _create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest), time.time()
-    )
+    # Before the checks: data may have moved since, and the same request is to give the same job.
+    job = jobs.find_earlier(db, idempotency_key, digest)
+    if job is None:
+        spec = _checked(body, catalog)
+        job = _create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest)
+    return JobAnswer.of(job, time.time())
 
 
 @router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)
@@ -142,6 +145,12 @@ def _metadata_filter(request: Request) -> dict[str, str]:
     pairs = {}
     for name, value in request.query_params.multi_items():
         match = METADATA_FILTER.fullmatch(name)
-        if match:
-            pairs[match[1]] = value
+        if match is None:
+            continue
+        if not 1 <= len(match[1]) <= LONGEST_KEY:
+            message = f"a key of metadata has 1 to {LONGEST_KEY} characters"
+            raise Invalid([Problem("metadata", message, "metadata_key")])
+        pairs[match[1]] = value
+    if len(pairs) > MOST_PAIRS:
+        raise Invalid([Problem("metadata", f"a job has at most {MOST_PAIRS} pairs", "too_long")])
     return pairs

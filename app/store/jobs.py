@@ -57,12 +57,25 @@ def create_job(
         with db.write() as connection:
             return _insert(connection, row, metadata or {}), True
     except IntegrityError:
-        earlier = _with_key(db, idempotency_key)
+        earlier = find_earlier(db, idempotency_key, request_hash)
         if earlier is None:
             raise
-    if earlier.request_hash != request_hash:
-        raise IdempotencyConflict(earlier.idempotency_key or "")
     return earlier, False
+
+
+def find_earlier(db: Database, idempotency_key: str | None, request_hash: str | None) -> Job | None:
+    """Return the job that the same request with this key gave before; None where the key is new.
+
+    Raises:
+        IdempotencyConflict: the key was used before with another request.
+    """
+    if idempotency_key is None:
+        return None
+    with db.read() as connection:
+        found = _read(connection, select(jobs).where(jobs.c.idempotency_key == idempotency_key))
+    if found and found[0].request_hash != request_hash:
+        raise IdempotencyConflict(idempotency_key)
+    return found[0] if found else None
 
 
 def get_job(db: Database, job_id: str) -> Job | None:
@@ -138,14 +151,6 @@ def _insert(connection: Connection, row: Mapping[str, object], metadata: Mapping
         connection.execute(insert(job_metadata), pairs)
     add_event(connection, job["seq"], "job.created", job["status_reason"])
     return _job(job, dict(metadata))
-
-
-def _with_key(db: Database, key: str | None) -> Job | None:
-    if key is None:
-        return None
-    with db.read() as connection:
-        found = _read(connection, select(jobs).where(jobs.c.idempotency_key == key))
-    return found[0] if found else None
 
 
 def _cursor(connection: Connection, after: str) -> int:

@@ -37,7 +37,7 @@ class Registry:
 
     def _unknown(self, name: str) -> str:
         if name.startswith("timm/"):
-            return f"backbone {name!r} needs the timm models, which are not installed here"
+            return f"backbone {name!r}: timm's models are not in this version"
         unloaded = "".join(f"; {path} could not be loaded: {why}" for path, why in self.failures.items())
         return f"there is no backbone {name!r}; {closest(name, self.names())}{unloaded}"
 

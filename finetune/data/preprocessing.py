@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 8192  # pixels
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,18 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_json`."""
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        """The inverse of `to_json`.
+
+        Raises:
+            TypeError, ValueError: the fields are none that a checkpoint of ours has.
+        """
+        made = cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        InterpolationMode(made.interpolation)
+        sizes = all(type(size) is int and 0 < size <= LARGEST for size in (made.resize, made.crop))
+        scales = len(made.mean) == len(made.std) == 3 and all(float(std) > 0 for std in made.std)
+        if not (sizes and scales):
+            raise ValueError("no preprocessing of ours")
+        return made
 
     def centre(self, image: Tensor) -> Tensor:
         """The evaluated part of an image: uint8 (3, H, W) → uint8 (3, crop, crop)."""

@@ -220,6 +220,15 @@ def test_attempt_that_says_nothing_for_too_long_is_stopped_and_counts_as_lost(po
     assert worker.attempt().stopped
 
 
+def test_attempt_may_be_silent_while_it_has_no_steps_to_do(post, hire, look):
+    job = post(max_attempts=1)
+    attempt = hire(stall_seconds=0.2).attempt()
+    attempt.say(StageStarted("head", 0, 1, 10, 100, True))
+    time.sleep(0.8)
+    assert look(job).status is Status.RUNNING
+    assert not attempt.stopped
+
+
 def test_attempt_that_goes_on_talking_does_not_stall(post, hire, look):
     job = post(max_attempts=1)
     attempt = hire(stall_seconds=0.5).attempt()

@@ -56,6 +56,9 @@ def test_list_keeps_what_has_the_status_and_all_pairs(api, post, team):
         ({"limit": "ten"}, "limit"),
         ({"limit": "9" * 5000}, "limit"),
         ({"status": "sleeping"}, "status"),
+        ({"metadata[]": "x"}, "metadata"),
+        ({f"metadata[{'k' * 65}]": "x"}, "metadata"),
+        ({f"metadata[{n}]": "x" for n in range(17)}, "metadata"),
     ],
 )
 def test_wrong_parameters_are_named(api, params, param):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -231,6 +232,18 @@ def test_same_key_and_body_give_the_same_job(api, spec):
     assert again.json()["id"] == first.json()["id"]
     other_key = api.post("/v1/jobs", json=spec(name="once"), headers={"Idempotency-Key": "other-key"})
     assert other_key.json()["id"] != first.json()["id"]
+
+
+def test_same_key_and_body_give_the_same_job_after_the_data_has_gone(api, house, spec):
+    (dataset,) = {spec()["dataset"]["path"]}
+    shutil.copytree(house.data / dataset, house.data / "fleeting")
+    body = spec(dataset={"path": "fleeting"})
+    headers = {"Idempotency-Key": "fleeting-key"}
+    first = api.post("/v1/jobs", json=body, headers=headers)
+    shutil.rmtree(house.data / "fleeting")
+    again = api.post("/v1/jobs", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json()["id"] == first.json()["id"]
 
 
 def test_same_key_with_another_body_is_a_conflict(api, spec):

@@ -69,7 +69,7 @@ def test_an_unknown_name_is_refused_with_the_closest():
 
 
 def test_a_timm_name_says_that_timm_is_not_here():
-    with pytest.raises(SpecInvalid, match="timm models, which are not installed"):
+    with pytest.raises(SpecInvalid, match="timm's models are not in this version"):
         Registry().find("timm/resnet18")
 
 
