@@ -9,7 +9,7 @@ import structlog
 from app.settings import Settings
 from app.store import checkpoints
 from app.store.database import Database
-from finetune.spec import BackboneSpec, JobSpec, JobWeights, Problem, parse_part
+from finetune.spec import BackboneSpec, JobSpec, JobWeights, Problem, ResolvedSpec, parse_part
 
 if TYPE_CHECKING:
     from finetune.backbones import Registry
@@ -50,6 +50,12 @@ class Catalog:
             problems += self._job_weights_problems(backbone.weights)
         return problems
 
+    def resolve(self, spec: JobSpec) -> ResolvedSpec:
+        """A spec that has no problems of its own, with its recipe expanded and every default filled in."""
+        from finetune.network import resolve_with
+
+        return resolve_with(self.registry, spec)
+
     def plan(self, spec: JobSpec) -> "Plan":
         """The plan of a spec that has no problems of its own.
 
@@ -58,14 +64,13 @@ class Catalog:
         """
         from finetune.data.folders import open_dataset
         from finetune.network import draw
-        from finetune.plan import make_plan
-        from finetune.recipes import resolve
+        from finetune.plan import make_plan, tables_of
 
-        settings, resolved = self._settings, resolve(spec)
+        settings, resolved = self._settings, self.resolve(spec)
         dataset = open_dataset(settings.data_dir, resolved.dataset, resolved.seed)
         job_file = self._job_file(resolved.backbone)
         blueprint = draw(resolved, self.registry, dataset.classes, settings.weights_dir, job_file)
-        return make_plan(resolved, blueprint, dataset)
+        return make_plan(resolved, blueprint, dataset, tables_of(resolved, blueprint, dataset))
 
     def _job_weights_problems(self, weights: JobWeights) -> list[Problem]:
         if checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint) is not None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from finetune.freezing import Freezing
 from finetune.modules import owner, within
-from finetune.spec.stages import NoAugmentation, StageSpec
+from finetune.spec.augmentations import NoAugmentation
+from finetune.spec.stages import StageSpec
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of features; a larger dataset is computed anew each epoch
 

@@ -7,8 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from finetune.data.loading import Batch, Loader, batches_of, epoch_order
+from finetune.data.loading import Batch, Loader
 from finetune.data.preprocessing import Preprocessing
+from finetune.data.sampling import Batches, Sampling, batches_of
 from finetune.features import compute
 
 Inputs = Iterator[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
@@ -49,14 +50,23 @@ class Source:
 class ImageFeed:
     """Images through the whole network."""
 
-    def __init__(self, model: nn.Module, train: Source, val: Source, seed: int, stage_index: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Source,
+        val: Source,
+        sampling: Sampling,
+        seed: int,
+        stage_index: int,
+    ) -> None:
         self.forward: Callable[[Tensor], Tensor] = model
-        self._train, self._val = train, val
+        self._train, self._val, self._sampling = train, val, sampling
         self._seed, self._stage_index = seed, stage_index
 
     def train(self, epoch: int) -> Inputs:
         """See `Feed`."""
-        return self._train.place(self._train.loader.shuffled(self._seed, self._stage_index, epoch))
+        batches = self._sampling.batches(epoch)
+        return self._train.place(self._train.loader.drawn(batches, self._seed, self._stage_index, epoch))
 
     def val(self) -> Inputs:
         """See `Feed`."""
@@ -66,12 +76,9 @@ class ImageFeed:
 class FeatureFeed:
     """Features, computed once at the stage's start, through the head alone."""
 
-    def __init__(
-        self, model: nn.Module, head: str, train: Source, val: Source, seed: int, stage_index: int
-    ) -> None:
+    def __init__(self, model: nn.Module, head: str, train: Source, val: Source, sampling: Sampling) -> None:
         self.forward: Callable[[Tensor], Tensor] = model.get_submodule(head)
-        self._batch_size = train.loader.batch_size
-        self._seed, self._stage_index = seed, stage_index
+        self._batch_size, self._sampling = train.loader.batch_size, sampling
         self._train = self._features(model, head, train)
         self._val = self._features(model, head, val)
 
@@ -86,17 +93,17 @@ class FeatureFeed:
 
         return compute(model, head, images()), torch.cat(labels)
 
-    def _pick(self, split: tuple[Tensor, Tensor], order: list[int]) -> Inputs:
+    @staticmethod
+    def _pick(split: tuple[Tensor, Tensor], batches: Batches) -> Inputs:
         features, labels = split
-        for batch in batches_of(order, self._batch_size):
+        for batch in batches:
             index = torch.tensor(batch, device=features.device)
             yield features[index], labels[index]
 
     def train(self, epoch: int) -> Inputs:
         """See `Feed`."""
-        order = epoch_order(len(self._train[1]), self._seed, self._stage_index, epoch)
-        return self._pick(self._train, order)
+        return self._pick(self._train, self._sampling.batches(epoch))
 
     def val(self) -> Inputs:
         """See `Feed`."""
-        return self._pick(self._val, list(range(len(self._val[1]))))
+        return self._pick(self._val, batches_of(range(len(self._val[1])), self._batch_size))

@@ -1,6 +1,7 @@
 """Named parameter groups: one readable list, each trained parameter in it exactly once."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,6 +22,7 @@ class Group:
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
     count: int
+    decays: bool = True  # false: the optimizer's weight decay leaves it alone
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,17 @@ class Grouping:
 
 
 def groups_of(
-    model: nn.Module, heads: tuple[str, ...], containers: tuple[str, ...], freezing: Freezing, lr: LrPlan
+    model: nn.Module,
+    heads: tuple[str, ...],
+    containers: tuple[str, ...],
+    freezing: Freezing,
+    lr: LrPlan,
+    *,
+    spares: bool = False,
 ) -> Grouping:
     """Sorts the trained parameters into groups; empty groups are left out.
+
+    With `spares`, weight decay leaves norms and biases alone: a group that has some is two.
 
     Raises:
         UnknownModule: a factor names a module that is not there.
@@ -51,12 +61,12 @@ def groups_of(
             )
             members[first].append(name)
     groups = tuple(
-        _group(model, name, factor, found)
+        group
         for (name, factor, _), found in zip(entries, members, strict=True)
-        if found
+        for group in _by_decay(model, name, factor, found, spares)
     )
     _check_each_once(model, frozen, groups)
-    used = {group.name for group in groups}
+    used = {name for (name, _, _), found in zip(entries, members, strict=True) if found}
     idle = () if lr.layer_decay else tuple(n for n, _, _ in entries if n not in used and n != DEFAULT)
     return Grouping(groups, idle)
 
@@ -92,10 +102,22 @@ def _layer_entries(model: nn.Module, containers: tuple[str, ...], decay: float) 
     ]
 
 
-def _group(model: nn.Module, name: str, factor: float, parameters: list[str]) -> Group:
+def _by_decay(
+    model: nn.Module, name: str, factor: float, parameters: list[str], spares: bool
+) -> Iterator[Group]:
+    """One group, or where norms and biases (all that has one dimension) are spared the two parts of it."""
+    flat = [p for p in parameters if spares and model.get_parameter(p).ndim <= 1]
+    others = [p for p in parameters if p not in set(flat)]
+    if others:
+        yield _group(model, name, factor, others, decays=True)
+    if flat:
+        yield _group(model, f"{name} (no decay)", factor, flat, decays=False)
+
+
+def _group(model: nn.Module, name: str, factor: float, parameters: list[str], *, decays: bool) -> Group:
     owners = {owner(parameter) for parameter in parameters}
     count = sum(model.get_parameter(parameter).numel() for parameter in parameters)
-    return Group(name, factor, tuple(summarize(model, owners)), tuple(parameters), count)
+    return Group(name, factor, tuple(summarize(model, owners)), tuple(parameters), count, decays)
 
 
 def _check_each_once(model: nn.Module, frozen: set[str], groups: tuple[Group, ...]) -> None:

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
-from finetune.evaluate import Evaluation
-
 PATIENCE = 2  # epochs; one bad epoch is common after the thaw of a large part
 
 
-def nothing_learnt(evaluation: Evaluation, classes: Sequence[str]) -> str | None:
-    """What shows that a network is no better than always giving one answer, or None where it is."""
-    if sum(count > 0 for count in evaluation.predicted) == 1:
-        only = classes[max(range(len(classes)), key=evaluation.predicted.__getitem__)]
+def nothing_learnt(
+    accuracy: float, predicted: Sequence[int], labelled: Sequence[int], classes: Sequence[str]
+) -> str | None:
+    """What shows that a network is no better than always giving one answer, or None where it is.
+
+    `predicted` and `labelled` say how often each class was given and was right, in the order of `classes`.
+    """
+    if sum(count > 0 for count in predicted) == 1:
+        only = classes[max(range(len(classes)), key=predicted.__getitem__)]
         return f"every validation image was taken for {only!r}"
-    share = max(evaluation.labelled) / sum(evaluation.labelled)
-    accuracy = evaluation.figures["accuracy"]
+    share = max(labelled) / sum(labelled)
     if accuracy < share:
-        largest = classes[max(range(len(classes)), key=evaluation.labelled.__getitem__)]
+        largest = classes[max(range(len(classes)), key=labelled.__getitem__)]
         return f"the accuracy is {accuracy:.3f}, and always saying {largest!r} would give {share:.3f}"
     return None
 

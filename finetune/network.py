@@ -5,14 +5,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from finetune.backbones import Backbone, Registry, skeleton
 from finetune.backbones.weights import Source, copy_into, differences, find_source
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import WeightsIncompatible
+from finetune.head import Head, decide, drop_before
+from finetune.modules import blocks
+from finetune.recipes import resolve
 from finetune.seeds import derive
-from finetune.spec.job import JobSpec
+from finetune.spec.job import JobSpec, ResolvedSpec, objective_of
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,27 @@ class Blueprint:
     source: Source | None
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    keeps_head: bool
-    head_reason: str
+    head: Head
 
     @property
     def skeleton(self) -> nn.Module:
         """Its structure on the meta device; look, do not change."""
-        return skeleton(self.backbone, len(self.classes), self.preprocessing.crop)
+        return skeleton(self.backbone, self.head.outputs, self.preprocessing.crop)
+
+
+def resolve_with(registry: Registry, spec: JobSpec) -> ResolvedSpec:
+    """The spec with its recipe expanded, for which some recipes need the network's blocks.
+
+    Raises:
+        SpecInvalid: the recipe needs a backbone that there is not.
+    """
+
+    def blocks_of_backbone() -> list[str]:
+        backbone = registry.find(spec.backbone.name)
+        model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
+        return blocks(model, backbone.containers)
+
+    return resolve(spec, blocks_of_backbone)
 
 
 def draw(
@@ -43,25 +59,13 @@ def draw(
     backbone = registry.find(spec.backbone.name)
     source = find_source(spec.backbone, backbone, weights_dir, job_file)
     usual = source.preprocessing if source and source.preprocessing else backbone.preprocessing
-    keeps_head, reason = _keeps_head(source, classes, spec.head.keep)
-    blueprint = Blueprint(backbone, source, classes, usual.at(spec.image_size), keeps_head, reason)
+    head = decide(objective_of(spec.objective, spec.recipe), spec.head.keep, classes, source)
+    blueprint = Blueprint(backbone, source, classes, usual.at(spec.image_size), head)
     if source and source.shapes is not None:
-        wrong = differences(blueprint.skeleton, backbone.heads, keeps_head, source.shapes, source)
+        wrong = differences(blueprint.skeleton, backbone.heads, head.whole, head.rows, source.shapes, source)
         if wrong:
             raise WeightsIncompatible(wrong, "backbone.weights")
     return blueprint
-
-
-def _keeps_head(source: Source | None, classes: tuple[str, ...], keep: str) -> tuple[bool, str]:
-    if source is None:
-        return False, "the network starts from random weights"
-    if keep == "never":
-        return False, 'head.keep is "never"'
-    if source.classes is None:
-        return False, "the weights do not say which classes their head knows"
-    if source.classes != classes:
-        return False, "the weights' head knows other classes"
-    return True, "the weights' head knows the same classes"
 
 
 def build(blueprint: Blueprint, seed: int, dropout: float) -> nn.Module:
@@ -70,27 +74,15 @@ def build(blueprint: Blueprint, seed: int, dropout: float) -> nn.Module:
     Raises:
         WeightsNotFound, WeightsIncompatible: as `copy_into` says.
     """
-    backbone = blueprint.backbone
+    backbone, head = blueprint.backbone, blueprint.head
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
-        model = backbone.make(len(blueprint.classes), blueprint.preprocessing.crop)
+        model = backbone.make(head.outputs, blueprint.preprocessing.crop)
     if blueprint.source:
-        copy_into(model, backbone.heads, blueprint.keeps_head, blueprint.source)
+        copy_into(model, backbone.heads, head.whole, head.rows, blueprint.source)
     if dropout:
         drop_before(model.get_submodule(backbone.heads[0]), dropout)
     return model
-
-
-def drop_before(head: nn.Module, p: float) -> None:
-    """Dropout on what the head takes, while the head is in training mode.
-
-    A hook and not a module: the names of the weights stay those of the backbone, which any torchvision loads.
-    """
-
-    def drop(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (F.dropout(args[0], p, module.training), *args[1:])
-
-    head.register_forward_pre_hook(drop)
 
 
 def logits_and_auxiliary(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:

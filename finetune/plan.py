@@ -1,15 +1,17 @@
 """The plan: what a spec would do, stage by stage, without training. The same tables drive the loop."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from finetune.data.folders import Dataset
-from finetune.data.loading import batches_of
+from finetune.data.sampling import Sampling, sampling_of
 from finetune.features import MEMORY_LIMIT, head_input, only_head_trains
 from finetune.freezing import BATCH_NORM, Freezing, alternates, freezing_of
 from finetune.groups import Grouping, groups_of
+from finetune.head import Action
 from finetune.lr import group_rate
 from finetune.modules import summarize
 from finetune.network import Blueprint
@@ -38,6 +40,7 @@ class PlannedGroup(PlanPart):
     tensors: int
     parameters: int
     factor: float
+    weight_decay: float
 
 
 class EpochRates(PlanPart):
@@ -61,17 +64,21 @@ class PlannedStage(PlanPart):
     frozen: list[FrozenModule]
     frozen_parameters: int
     trained_parameters: int
+    options: list[str]
     groups: list[PlannedGroup]
     lr: list[EpochRates]
 
 
 class PlannedHead(PlanPart):
-    """What becomes of the classifier."""
+    """What becomes of the head: of which classes its rows are kept, and of which they are new."""
 
     modules: list[str]
-    action: Literal["kept", "replaced"]
+    action: Action
     reason: str
     classes: int
+    outputs: int | None
+    kept: list[str]
+    new: list[str]
 
 
 class Plan(PlanPart):
@@ -79,6 +86,8 @@ class Plan(PlanPart):
 
     object: Literal["fine_tuning.plan"] = "fine_tuning.plan"
     backbone: dict[str, Any]
+    objective: str
+    metric: str
     classes: list[str]
     images: dict[str, int]
     head: PlannedHead
@@ -90,16 +99,24 @@ class Plan(PlanPart):
 class StageTables:
     """What the plan shows of a stage and the loop applies: freezing, groups, rates."""
 
-    def __init__(self, stage: StageSpec, blueprint: Blueprint, images: int, batch_size: int) -> None:
-        model, backbone = blueprint.skeleton, blueprint.backbone
+    def __init__(self, spec: ResolvedSpec, index: int, blueprint: Blueprint, dataset: Dataset) -> None:
+        model, backbone, stage = blueprint.skeleton, blueprint.backbone, spec.stages[index]
         self.stage = stage
         self.name = str(stage.name)
-        self.steps_per_epoch = len(batches_of(range(images), batch_size))
+        self.sampling: Sampling = sampling_of(
+            stage, spec.objective, dataset, spec.batch_size, spec.seed, index
+        )
+        self.steps_per_epoch = ceil(self.sampling.count / stage.accumulate)
         self.freezing: Freezing = freezing_of(model, backbone.heads, stage.freeze, stage.batch_norm)
         self.grouping: Grouping = groups_of(
-            model, backbone.heads, backbone.containers, self.freezing, stage.lr
+            model,
+            backbone.heads,
+            backbone.containers,
+            self.freezing,
+            stage.lr,
+            spares=not stage.optimizer.decay_norms_and_biases,
         )
-        self.features_once = self._features_once(blueprint, images)
+        self.features_once = self._features_once(blueprint, len(dataset.train))
 
     @property
     def trained_parameters(self) -> int:
@@ -121,19 +138,29 @@ class StageTables:
         return taken is not None and taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
 
 
-def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> Plan:
-    """The plan of a spec whose dataset and network are known."""
-    tables = [StageTables(stage, blueprint, len(dataset.train), spec.batch_size) for stage in spec.stages]
-    model, backbone = blueprint.skeleton, blueprint.backbone
+def tables_of(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> list[StageTables]:
+    """The tables of all stages of a spec whose dataset and network are known."""
+    return [StageTables(spec, index, blueprint, dataset) for index in range(len(spec.stages))]
+
+
+def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables: list[StageTables]) -> Plan:
+    """What the tables of a spec say, for people and programs."""
+    model, backbone, head = blueprint.skeleton, blueprint.backbone, blueprint.head
+    objective: Any = spec.objective
     return Plan(
         backbone={"name": backbone.name, "parameters": sum(p.numel() for p in model.parameters())},
+        objective=_phrase(objective.model_dump()),
+        metric=spec.metric,
         classes=list(blueprint.classes),
         images={"train": len(dataset.train), "val": len(dataset.val)},
         head=PlannedHead(
             modules=list(backbone.heads),
-            action="kept" if blueprint.keeps_head else "replaced",
-            reason=blueprint.head_reason,
+            action=head.action,
+            reason=head.reason,
             classes=len(blueprint.classes),
+            outputs=head.outputs,
+            kept=list(head.kept),
+            new=list(head.new),
         ),
         preprocessing=blueprint.preprocessing.to_json(),
         stages=[_planned(table, blueprint) for table in tables],
@@ -155,6 +182,7 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
+        options=_options(stage),
         groups=[
             PlannedGroup(
                 name=group.name,
@@ -162,6 +190,7 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
                 tensors=len(group.parameters),
                 parameters=group.count,
                 factor=group.factor,
+                weight_decay=stage.optimizer.weight_decay if group.decays else 0.0,
             )
             for group in table.grouping.groups
         ],
@@ -174,6 +203,30 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
             for epoch in range(stage.epochs)
         ],
     )
+
+
+def _options(stage: StageSpec) -> list[str]:
+    """What a stage does beside the usual, each in a phrase."""
+    said = []
+    if stage.mix is not None:
+        said.append(_phrase(stage.mix.model_dump()))
+    if stage.sampler != "shuffle":
+        said.append(f"{stage.sampler} sampler")
+    if stage.accumulate > 1:
+        said.append(f"a step for every {stage.accumulate} batches")
+    if stage.ema is not None:
+        said.append(f"moving average of the weights (decay {stage.ema.decay:g})")
+    if stage.max_grad_norm is not None:
+        said.append(f"gradient clipped at {stage.max_grad_norm:g}")
+    if stage.gradient_checkpointing:
+        said.append("gradient checkpointing")
+    if stage.early_stopping is not None:
+        said.append(
+            f"stops after {stage.early_stopping.patience} epochs without better {stage.early_stopping.metric}"
+        )
+    if stage.restore == "best":
+        said.append("the next stage begins with this one's best weights")
+    return said
 
 
 def _phrase(fields: Mapping[str, Any]) -> str:
@@ -203,7 +256,7 @@ def _warnings(
     warnings = []
     if spec.dataset.val_fraction is not None and dataset.has_val_split:
         warnings.append("dataset.val_fraction has no effect: the dataset has a val split of its own")
-    if spec.head.dropout and blueprint.keeps_head:
+    if spec.head.dropout and blueprint.head.action == "kept":
         warnings.append("head.dropout is applied to a head that is kept as it was")
     for index, table in enumerate(tables):
         warnings += [

@@ -3,7 +3,7 @@
 A part with a problem of its own is left out of these checks; the sound parts beside it are checked.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from finetune.errors import FinetuneError, SpecInvalid
 from finetune.freezing import freezing_of
 from finetune.lr import unusable_rate
 from finetune.modules import UnknownModule, matching
-from finetune.recipes import resolve
+from finetune.network import resolve_with
+from finetune.optimizers import unavailable
 from finetune.spec import find_problems, parse_part
-from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights
+from finetune.spec.combinations import combination_problems
+from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights, ResolvedSpec
 from finetune.spec.objectives import Triplet
 from finetune.spec.problems import Problem
 from finetune.spec.stages import FreezeBefore, FreezeExcept, FreezeModules, StageSpec
@@ -33,12 +35,6 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
     backbone = parse_part(BackboneSpec, body, "backbone")
     if backbone is not None:
         problems += _backbone_problems(body, backbone, registry, weights_dir)
-    spec = parse_part(JobSpec, body)
-    if spec is not None and isinstance(resolve(spec).objective, Triplet):
-        param = "objective" if isinstance(spec.objective, Triplet) else "recipe"
-        problems.append(
-            Problem(param, "the triplet objective cannot be trained by this version", "unsupported")
-        )
     return problems
 
 
@@ -63,25 +59,43 @@ def _backbone_problems(body: Any, spec: BackboneSpec, registry: Registry, weight
         problems += _attempt(lambda: weights_file(weights_dir, file))
     elif not isinstance(spec.weights, JobWeights):
         problems += _attempt(lambda: find_source(spec, backbone, weights_dir, None))
-    size = body.get("image_size") if isinstance(body, dict) else None
-    sound_size = size if type(size) is int and 8 <= size <= 4096 else None
-    return problems + network_problems(backbone, sound_size, _stages(body))
-
-
-def network_problems(
-    backbone: Backbone, image_size: int | None, stages: Iterable[tuple[str, StageSpec]]
-) -> list[Problem]:
-    """What a network of that name does not take: an image size, and stages (each with its path)."""
     try:
         model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
     except SpecInvalid as error:
-        return list(error.problems)
-    problems = []
-    if image_size:
-        problems += _attempt(lambda: check_image_size(backbone, image_size))
-    for param, stage in stages:
+        return [*problems, *error.problems]
+    whole = parse_part(JobSpec, body)
+    if whole is not None:
+        in_recipe = whole.recipe is not None
+        path_of: StagePath = (lambda index: "recipe") if in_recipe else (lambda index: f"stages.{index}")
+        return problems + resolved_problems(resolve_with(registry, whole), registry, path_of)
+    size = body.get("image_size") if isinstance(body, dict) else None
+    if type(size) is int and 8 <= size <= 4096:
+        problems += _attempt(lambda: check_image_size(backbone, size))
+    for param, stage in _stages(body):
         problems += _stage_problems(param, stage, backbone, model)
     return problems
+
+
+StagePath = Callable[[int], str]  # where a request says a stage
+
+
+def resolved_problems(
+    spec: ResolvedSpec, registry: Registry, path_of: StagePath = lambda index: f"stages.{index}"
+) -> list[Problem]:
+    """What a sound spec asks for that its network or its other fields do not allow, each problem once."""
+    backbone = registry.find(spec.backbone.name)
+    embeds = isinstance(spec.objective, Triplet) and spec.objective.embedding_size is None
+    problems = combination_problems(spec, path_of)
+    if spec.image_size is not None:
+        size = spec.image_size
+        problems += _attempt(lambda: check_image_size(backbone, size))
+    try:
+        model = skeleton(backbone, None if embeds else backbone.num_classes, backbone.preprocessing.crop)
+    except SpecInvalid as error:
+        return problems + list(error.problems)
+    for index, stage in enumerate(spec.stages):
+        problems += _stage_problems(path_of(index), stage, backbone, model)
+    return list(dict.fromkeys(problems))
 
 
 def _stages(body: Any) -> Iterator[tuple[str, StageSpec]]:
@@ -93,6 +107,9 @@ def _stages(body: Any) -> Iterator[tuple[str, StageSpec]]:
 
 
 def _stage_problems(param: str, stage: StageSpec, backbone: Backbone, model: nn.Module) -> Iterator[Problem]:
+    missing = unavailable(stage.optimizer)
+    if missing:
+        yield Problem(f"{param}.optimizer", missing, "not_installed")
     unusable = unusable_rate(stage)
     if unusable:
         yield Problem(f"{param}.lr.schedule", unusable, "unusable_rate")

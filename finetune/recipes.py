@@ -1,27 +1,32 @@
 """Recipes: short functions that turn a few numbers into stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from finetune.spec.job import JobSpec, ResolvedSpec
-from finetune.spec.objectives import Triplet
-from finetune.spec.recipes import Joint, Recipe, TripletRecipe, TwoStage
+from finetune.spec.augmentations import Standard
+from finetune.spec.job import MOST_STAGES, JobSpec, ResolvedSpec, objective_of
+from finetune.spec.objectives import METRICS
+from finetune.spec.recipes import Gradual, Joint, LinearProbe, Recipe, TripletRecipe, TwoStage
 from finetune.spec.schedules import Constant, GroupFactor, Linear, LrPlan
-from finetune.spec.stages import FreezeBackbone, FreezeNone, StageSpec, Standard
+from finetune.spec.stages import Freeze, FreezeBackbone, FreezeBefore, FreezeNone, StageSpec
+
+Blocks = Callable[[], Sequence[str]]  # names a network's blocks, from the input to the head
 
 
-def two_stage(recipe: TwoStage) -> list[StageSpec]:
-    """The head on plain views at a constant rate, then everything at a smaller rate that falls to zero.
+def _head_alone(epochs: int, lr: float) -> StageSpec:
+    """The head at a constant rate, without random augmentation: its features are computed once."""
+    return StageSpec(
+        name="head",
+        epochs=epochs,
+        freeze=FreezeBackbone(policy="backbone"),
+        lr=LrPlan(schedule=Constant(name="constant", lr=lr)),
+    )
 
-    The head's stage has no random augmentation, so that its features are computed once.
-    """
+
+def two_stage(recipe: TwoStage, blocks: Blocks) -> list[StageSpec]:
+    """The head alone, then everything at a smaller rate that falls to zero."""
     return [
-        StageSpec(
-            name="head",
-            epochs=recipe.head_epochs,
-            freeze=FreezeBackbone(policy="backbone"),
-            lr=LrPlan(schedule=Constant(name="constant", lr=recipe.head_lr)),
-        ),
+        _head_alone(recipe.head_epochs, recipe.head_lr),
         StageSpec(
             name="all",
             epochs=recipe.full_epochs,
@@ -32,7 +37,7 @@ def two_stage(recipe: TwoStage) -> list[StageSpec]:
     ]
 
 
-def joint(recipe: Joint) -> list[StageSpec]:
+def joint(recipe: Joint, blocks: Blocks) -> list[StageSpec]:
     """Everything at once at a rate that falls to zero, the head's `head_factor` times as large."""
     return [
         StageSpec(
@@ -48,7 +53,35 @@ def joint(recipe: Joint) -> list[StageSpec]:
     ]
 
 
-def triplet(recipe: TripletRecipe) -> list[StageSpec]:
+def linear_probe(recipe: LinearProbe, blocks: Blocks) -> list[StageSpec]:
+    """The head alone."""
+    return [_head_alone(recipe.epochs, recipe.lr)]
+
+
+def gradual(recipe: Gradual, blocks: Blocks) -> list[StageSpec]:
+    """The head alone, then block after block from the head down, at one rate that falls to zero."""
+    below = list(blocks())[:-1]  # the last one is the head
+    count = min(recipe.most_stages or len(below), len(below), MOST_STAGES - 1)
+    stages = [_head_alone(recipe.head_epochs, recipe.head_lr)]
+    for number in range(count):
+        left, still_left = 1 - number / count, 1 - (number + 1) / count
+        first = round(len(below) * still_left)  # the block nearest to the input that is trained
+        freeze: Freeze = FreezeNone(policy="none")
+        if first > 0:
+            freeze = FreezeBefore(policy="before", module=below[first])
+        stages.append(
+            StageSpec(
+                name="all" if first == 0 else f"from {below[first]}",
+                epochs=recipe.block_epochs,
+                freeze=freeze,
+                lr=LrPlan(schedule=Linear(name="linear", lr=recipe.lr * left, end_lr=recipe.lr * still_left)),
+                augmentation=Standard(name="standard"),
+            )
+        )
+    return stages
+
+
+def triplet(recipe: TripletRecipe, blocks: Blocks) -> list[StageSpec]:
     """Everything at a small rate that drops at parts of the epochs."""
     values, start, factor = [], 0, 1.0
     ends = [round(part * recipe.epochs) for part, _ in recipe.drops] + [recipe.epochs]
@@ -68,29 +101,41 @@ def triplet(recipe: TripletRecipe) -> list[StageSpec]:
     ]
 
 
-RECIPES: dict[type[Any], Callable[[Any], list[StageSpec]]] = {
+RECIPES: dict[type[Any], Callable[[Any, Blocks], list[StageSpec]]] = {
     TwoStage: two_stage,
     Joint: joint,
+    LinearProbe: linear_probe,
+    Gradual: gradual,
     TripletRecipe: triplet,
 }
 
 
-def expand(recipe: Recipe) -> list[StageSpec]:
+def expand(recipe: Recipe, blocks: Blocks) -> list[StageSpec]:
     """The stages that a recipe stands for."""
-    return RECIPES[type(recipe)](recipe)
+    return RECIPES[type(recipe)](recipe, blocks)
 
 
-def resolve(spec: JobSpec) -> ResolvedSpec:
-    """The spec with its recipe expanded and every stage named. Resolving twice changes nothing."""
-    stages = spec.stages if spec.stages is not None else expand(spec.recipe)  # type: ignore[arg-type]  # one of the two is there: JobSpec sees to it
+def resolve(spec: JobSpec, blocks: Blocks) -> ResolvedSpec:
+    """The spec with its recipe expanded, every stage named and every default filled in.
+
+    `blocks` is asked only where a recipe needs to know the network's. Resolving twice changes nothing.
+    """
+    stages = spec.stages if spec.stages is not None else expand(spec.recipe, blocks)  # type: ignore[arg-type]  # one of the two is there: JobSpec sees to it
     taken = {stage.name for stage in stages}
     named = []
     for number, stage in enumerate(stages, start=1):
         free = (f"stage-{number}", *(f"stage-{number}-{again}" for again in range(2, len(stages) + 2)))
         name = stage.name or next(name for name in free if name not in taken)
         named.append(stage.model_copy(update={"name": name}))
+    objective = objective_of(spec.objective, spec.recipe)
+    metric = spec.checkpoints.metric or METRICS[type(objective)][0]
     fields = {name: getattr(spec, name) for name in type(spec).model_fields}
-    objective = Triplet(name="triplet") if isinstance(spec.recipe, TripletRecipe) else spec.objective
-    if isinstance(spec.objective, Triplet):
-        objective = spec.objective
-    return ResolvedSpec.model_validate({**fields, "recipe": None, "stages": named, "objective": objective})
+    return ResolvedSpec.model_validate(
+        {
+            **fields,
+            "recipe": None,
+            "stages": named,
+            "objective": objective,
+            "checkpoints": spec.checkpoints.model_copy(update={"metric": metric}),
+        }
+    )

@@ -13,7 +13,7 @@ def superseded(checkpoints: Sequence[tuple[Kept, float | None]], spec: Checkpoin
 
     Of equal values the earlier one is better, as it is for `best`.
     """
-    sign = 1 if spec.metric.endswith("loss") else -1
+    sign = 1 if str(spec.metric).endswith("loss") else -1
     ranked = sorted(
         (i for i, (_, value) in enumerate(checkpoints) if value is not None),
         key=lambda i: (sign * (checkpoints[i][1] or 0.0), i),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from finetune import device as devices
+from finetune import objectives
 from finetune.backbones import Registry
 from finetune.checkpoint import Resume, load_state, load_weights
 from finetune.data.augmentation import View, training_view
@@ -17,14 +18,12 @@ from finetune.data.loading import Loader
 from finetune.errors import DatasetInvalid, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
-from finetune.network import Blueprint, build, draw
+from finetune.network import Blueprint, build, draw, resolve_with
+from finetune.objectives import Objective
 from finetune.optimizers import State
-from finetune.plan import Plan, StageTables, make_plan
-from finetune.preflight import network_problems
-from finetune.recipes import resolve
+from finetune.plan import Plan, StageTables, make_plan, tables_of
+from finetune.preflight import resolved_problems
 from finetune.spec.job import JobSpec, ResolvedSpec
-from finetune.spec.objectives import CrossEntropy
-from finetune.spec.problems import Problem
 from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
 
@@ -40,6 +39,7 @@ class Run:
     blueprint: Blueprint
     plan: Plan
     tables: list[StageTables]
+    objective: Objective
     compute: devices.Compute
     model: nn.Module
     data_workers: int
@@ -80,8 +80,8 @@ class Run:
         train = self.source(self.dataset.train, view)
         if table.features_once:
             head = self.blueprint.backbone.heads[0]
-            return FeatureFeed(self.model, head, train, self.val, self.spec.seed, index)
-        return ImageFeed(self.model, train, self.val, self.spec.seed, index)
+            return FeatureFeed(self.model, head, train, self.val, table.sampling)
+        return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
@@ -91,7 +91,7 @@ class Run:
 
     def advance(self, record: EpochRecord, stage: StageSpec, *, learnt: bool) -> None:
         """Counts an epoch, after which the network is better than always giving one answer, or is not."""
-        standing = self.standing.after_epoch(record, stage, self.spec.checkpoints.metric)
+        standing = self.standing.after_epoch(record, stage, self.spec.metric)
         self.standing = replace(standing, stuck=0 if learnt else standing.stuck + 1)
 
     def count_seconds(self, seconds: float) -> None:
@@ -138,18 +138,14 @@ def prepare(
     Raises:
         FinetuneError: what keeps the run from starting.
     """
-    resolved = resolve(spec)
-    if not isinstance(resolved.objective, CrossEntropy):
-        message = f"the objective {resolved.objective.name!r} cannot be trained by this version"
-        raise SpecInvalid([Problem("objective", message, "unsupported")])
-    stages = [(f"stages.{index}", stage) for index, stage in enumerate(resolved.stages)]
-    problems = network_problems(registry.find(resolved.backbone.name), resolved.image_size, stages)
+    resolved = resolve_with(registry, spec)
+    problems = resolved_problems(resolved, registry)
     if problems:
         raise SpecInvalid(problems)
     dataset = open_dataset(data_dir, resolved.dataset, resolved.seed)
     _check_files(dataset, data_dir)
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
-    plan = make_plan(resolved, blueprint, dataset)
+    tables = tables_of(resolved, blueprint, dataset)
     compute = devices.choose(device, resolved.precision)
     model = build(blueprint, resolved.seed, resolved.head.dropout)
     run = Run(
@@ -158,8 +154,9 @@ def prepare(
         job=job,
         dataset=dataset,
         blueprint=blueprint,
-        plan=plan,
-        tables=[StageTables(s, blueprint, len(dataset.train), resolved.batch_size) for s in resolved.stages],
+        plan=make_plan(resolved, blueprint, dataset, tables),
+        tables=tables,
+        objective=objectives.build(resolved.objective, dataset, compute.device),
         compute=compute,
         model=model.to(compute.device).to(memory_format=torch.channels_last),
         data_workers=data_workers,

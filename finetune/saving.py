@@ -17,7 +17,7 @@ def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> Che
     Raises:
         DiskFull: there is no room; what was there before is as it was.
     """
-    metric = run.spec.checkpoints.metric
+    metric = run.spec.metric
     value = record.val[metric.removeprefix("val_")]
     stem = f"epoch-{record.global_epoch:05d}"
     weights, state = run.folder / f"{stem}.safetensors", run.folder / f"{stem}.state.pt"

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune import freezing, objectives, optimizers
+from finetune import freezing, optimizers
 from finetune.backbones import Registry
 from finetune.checkpoint import Resume
 from finetune.errors import FinetuneError, NonfiniteLoss, OutOfMemory, SpecInvalid
-from finetune.evaluate import Tally, evaluate
 from finetune.events import (
     EpochEnded,
     EpochRecord,
@@ -26,7 +25,7 @@ from finetune.events import (
     Warned,
 )
 from finetune.feeds import Feed
-from finetune.learning import PATIENCE, alarm, nothing_learnt
+from finetune.learning import PATIENCE, alarm
 from finetune.network import logits_and_auxiliary
 from finetune.plan import StageTables
 from finetune.run import Run, prepare
@@ -157,19 +156,18 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         guard.verify(table.name, epoch + 1)
         clock.lap("train")
         model.eval()
-        evaluation = evaluate(feed.forward, feed.val(), len(run.blueprint.classes), run.compute.device)
+        evaluation = run.objective.evaluate(feed.forward, feed.val())
         clock.lap("val")
         record = _record(run, index, table, epoch, train, evaluation.figures, clock)
-        sign = nothing_learnt(evaluation, run.blueprint.classes)
-        run.advance(record, stage, learnt=sign is None)
+        run.advance(record, stage, learnt=evaluation.sign is None)
         checkpoint = save(run, record, optimizer)
         clock.lap("checkpoint")
         run.count_seconds(sum(clock.seconds.values()))
         yield EpochEnded(replace(record, seconds=clock.seconds), checkpoint)
         if not keep_all:
             prune(run, checkpoint)
-        if sign is not None and run.standing.stuck == PATIENCE:
-            yield Warned(alarm(table.name, sign, record.lr))
+        if evaluation.sign is not None and run.standing.stuck == PATIENCE:
+            yield Warned(alarm(table.name, evaluation.sign, record.lr))
         if run.standing.stage_over:
             break
     done = run.standing.epoch
@@ -187,9 +185,8 @@ def _epoch(
 ) -> Generator[Event, None, dict[str, float]]:
     """Trains one epoch. Returns its mean loss and accuracy."""
     stage, spec = table.stage, run.spec
-    loss_of = objectives.build(spec.objective, run.dataset.class_counts(), run.compute.device)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    tally, losses, steps = Tally.on(run.compute.device), list[Tensor](), table.steps_per_epoch
+    tally, losses, steps = run.objective.tally(), list[Tensor](), table.steps_per_epoch
     for step, (inputs, labels) in enumerate(clock.timed(feed.train(epoch))):
         rates = table.rates(epoch, step)
         for group in optimizer.param_groups:
@@ -197,9 +194,9 @@ def _epoch(
         torch.manual_seed(derive(spec.seed, "step", index, epoch, step))
         with run.compute.autocast():
             logits, auxiliary = logits_and_auxiliary(feed.forward(inputs))
-            loss = loss_of(logits, labels)
+            loss = run.objective.loss(logits, labels)
             for output in auxiliary:
-                loss = loss + run.blueprint.backbone.aux_weight * loss_of(output, labels)
+                loss = loss + run.blueprint.backbone.aux_weight * run.objective.loss(output, labels)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if stage.max_grad_norm is not None:

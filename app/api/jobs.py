@@ -22,8 +22,7 @@ from app.store.database import Database
 from app.store.records import Job
 from app.store.states import Status
 from finetune.errors import FinetuneError, SpecInvalid
-from finetune.recipes import resolve
-from finetune.spec import JobSpec, Problem
+from finetune.spec import JobSpec, Problem, ResolvedSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -50,7 +49,8 @@ def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey
     job = jobs.find_earlier(db, idempotency_key, digest)
     if job is None:
         spec = _checked(body, catalog)
-        job = _create(db, body, spec, idempotency_key=idempotency_key, request_hash=digest)
+        resolved = catalog.resolve(spec)
+        job = _create(db, body, resolved, idempotency_key=idempotency_key, request_hash=digest)
     return JobAnswer.of(job, time.time())
 
 
@@ -110,7 +110,8 @@ def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
     """A new job with the spec of a failed or cancelled one, which is its parent."""
     old = find_job(db, job_id)
     controls.check_retry(old)
-    return JobAnswer.of(_create(db, old.spec, _checked(old.spec, catalog), parent=old.id), time.time())
+    resolved = catalog.resolve(_checked(old.spec, catalog))
+    return JobAnswer.of(_create(db, old.spec, resolved, parent=old.id), time.time())
 
 
 @router.delete("/{job_id}", status_code=204, responses=examples.conflict)
@@ -127,11 +128,11 @@ def _checked(body: Any, catalog: Cat) -> JobSpec:
     return JobSpec.model_validate(body)
 
 
-def _create(db: Database, body: dict[str, Any], spec: JobSpec, **values: str | None) -> Job:
+def _create(db: Database, body: dict[str, Any], spec: ResolvedSpec, **values: str | None) -> Job:
     job, _ = jobs.create_job(
         db,
         spec=body,
-        resolved_spec=resolve(spec).model_dump(mode="json"),
+        resolved_spec=spec.model_dump(mode="json"),
         name=spec.name,
         metadata=spec.metadata,
         priority=spec.priority,

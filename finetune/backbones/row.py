@@ -33,9 +33,17 @@ class Backbone:
         """What the builder takes besides the number of classes."""
         return {"image_size": image_size} if self.sized else {}
 
-    def make(self, num_classes: int, image_size: int) -> nn.Module:
-        """Builds the network with random weights, drawn from torch's global generator."""
-        return self.build(num_classes, **self.options(image_size))
+    def make(self, outputs: int | None, image_size: int) -> nn.Module:
+        """Builds the network with random weights, drawn from torch's global generator.
+
+        With `outputs` null it has no head and gives what the head would take.
+        """
+        if outputs is not None:
+            return self.build(outputs, **self.options(image_size))
+        model = self.build(self.num_classes, **self.options(image_size))
+        for head in self.heads:
+            model.set_submodule(head, nn.Identity())
+        return model
 
 
 def backbone(

@@ -17,8 +17,10 @@ _building = threading.Lock()
 
 
 @lru_cache(maxsize=32)
-def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module:
-    """The backbone on the meta device. Shared between callers: look, do not change.
+def skeleton(backbone: Backbone, outputs: int | None, image_size: int) -> nn.Module:
+    """The backbone on the meta device, with so many outputs, or without its head (`outputs` null).
+
+    Shared between callers: look, do not change.
 
     Each parameter goes to the meta device when it is registered, and not by `torch.device("meta")` around
     the whole construction: some networks (RegNet) compute their widths with small tensors.
@@ -33,7 +35,7 @@ def skeleton(backbone: Backbone, num_classes: int, image_size: int) -> nn.Module
     with _building, torch.random.fork_rng(devices=[]):
         hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # torch takes what it returns
         try:
-            model = backbone.make(num_classes, image_size)
+            model = backbone.make(outputs, image_size)
         except Exception as error:  # whatever an operator's function raises is its own, and is shown
             if backbone.source == "torchvision":
                 raise

@@ -16,10 +16,12 @@ from finetune.backbones.row import Backbone
 from finetune.data.paths import Outside, resolve_below
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import SpecInvalid, WeightsIncompatible, WeightsNotFound
+from finetune.modules import within
 from finetune.spec.job import BackboneSpec, FileWeights, JobWeights
 from finetune.spec.problems import Problem, closest
 
 Shapes = Mapping[str, tuple[int, ...]]
+Rows = tuple[tuple[int, int], ...]  # of heads, each (row here, row of the weights)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Source:
     read: Callable[[], dict[str, Tensor]]
     shapes: Shapes | None = None
     classes: tuple[str, ...] | None = None
+    embedding_size: int | None = None  # of weights whose head is a projection
     preprocessing: Preprocessing | None = None
     backbone: str | None = None
 
@@ -116,39 +119,52 @@ def _file(path: Path, label: str, param: str) -> Source:
         raise WeightsIncompatible(
             f"{label} is not a safetensors file that can be read: {error}", param
         ) from error
-    classes, preprocessing = _told(metadata)
+    classes, outputs, preprocessing = _told(metadata)
     return Source(
         label=label,
         read=lambda: safetensors.torch.load_file(path),
         shapes=shapes,
         classes=classes,
+        embedding_size=outputs,
         preprocessing=preprocessing,
         backbone=metadata.get("backbone"),
     )
 
 
-def _told(metadata: Mapping[str, str]) -> tuple[tuple[str, ...] | None, Preprocessing | None]:
-    """Classes and preprocessing as our checkpoints tell them; what other tools write there is left out."""
+Told = tuple[tuple[str, ...] | None, int | None, Preprocessing | None]
+
+
+def _told(metadata: Mapping[str, str]) -> Told:
+    """The head's classes or embedding size, and the preprocessing, as our checkpoints tell them.
+
+    What other tools write there is left out.
+    """
     try:
         classes, preprocessing = json.loads(metadata["classes"]), json.loads(metadata["preprocessing"])
-        return tuple(map(str, classes)), Preprocessing.from_json(preprocessing)
+        names, prepared = tuple(map(str, classes)), Preprocessing.from_json(preprocessing)
+        if metadata.get("objective") == "triplet":
+            outputs = json.loads(metadata["outputs"])
+            return None, outputs if type(outputs) is int else None, prepared
+        return names, None, prepared
     except (KeyError, TypeError, ValueError):
-        return None, None
+        return None, None, None
 
 
 def differences(
-    model: nn.Module, heads: tuple[str, ...], keep_head: bool, shapes: Shapes, source: Source
+    model: nn.Module, heads: tuple[str, ...], whole: bool, rows: Rows, shapes: Shapes, source: Source
 ) -> str | None:
     """A sentence with the first tensors in which weights and network differ, or None where they fit.
 
-    The head's tensors count only where it is kept. Counters of batches are not needed: not every tool
-    writes them.
+    The head's tensors count where they are kept: as they are (`whole`), or some `rows` of them. Counters of
+    batches are not needed: not every tool writes them.
     """
     own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    if rows and source.classes is not None:  # the weights' head has a row for each of their classes
+        own |= {n: (len(source.classes), *shape[1:]) for n, shape in own.items() if within([n], heads)}
 
     def counts(name: str) -> bool:
-        in_head = any(name.startswith(f"{head}.") for head in heads)
-        return (keep_head or not in_head) and not name.endswith("num_batches_tracked")
+        in_head = bool(within([name], heads))
+        return (whole or bool(rows) or not in_head) and not name.endswith("num_batches_tracked")
 
     missing = [n for n in own if counts(n) and n not in shapes]
     unknown = [n for n in shapes if counts(n) and n not in own]
@@ -171,17 +187,26 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def copy_into(model: nn.Module, heads: tuple[str, ...], keep_head: bool, source: Source) -> None:
-    """Reads the weights and copies them into the network, the head's only where it is kept.
+def copy_into(model: nn.Module, heads: tuple[str, ...], whole: bool, rows: Rows, source: Source) -> None:
+    """Reads the weights and copies them into the network, of the head what is kept.
 
     Raises:
         WeightsIncompatible: names or shapes differ.
         WeightsNotFound: they cannot be had.
     """
     state = source.read()
-    wrong = differences(model, heads, keep_head, {n: tuple(t.shape) for n, t in state.items()}, source)
+    wrong = differences(model, heads, whole, rows, {n: tuple(t.shape) for n, t in state.items()}, source)
     if wrong:
         raise WeightsIncompatible(wrong, "backbone.weights")
-    if not keep_head:
-        state = {n: t for n, t in state.items() if not any(n.startswith(f"{head}.") for head in heads)}
-    model.load_state_dict(state, strict=False)
+    taken = state if whole else {n: t for n, t in state.items() if not within([n], heads)}
+    model.load_state_dict(taken, strict=False)
+    if rows and not whole:
+        _copy_rows(model, heads, rows, state)
+
+
+def _copy_rows(model: nn.Module, heads: tuple[str, ...], rows: Rows, state: dict[str, Tensor]) -> None:
+    """Copies rows, each (row here, row of the weights), of the head's tensors (classes, …)."""
+    here, there = ([pair[side] for pair in rows] for side in (0, 1))
+    for name, tensor in model.state_dict().items():
+        if within([name], heads):
+            tensor[here] = state[name][there].to(tensor.dtype)

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field's usual name
 
 from finetune.data.preprocessing import Preprocessing
-from finetune.spec.stages import Augmentation, Light, NoAugmentation, Standard
+from finetune.spec.augmentations import Augmentation, Light, NoAugmentation, Standard
 
 View = Callable[[Tensor], Tensor]  # uint8 (3, H, W) → uint8 (3, crop, crop)
 

@@ -3,7 +3,7 @@
 The data workers get with each index all that its view depends on, so their number changes nothing.
 """
 
-import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from finetune.data.augmentation import View
 from finetune.data.decoding import decode
 from finetune.data.folders import Sample
+from finetune.data.sampling import Batches, batches_of
 from finetune.seeds import derive
 
 
@@ -24,25 +25,6 @@ class Batch:
 
     images: Tensor
     labels: Tensor
-
-
-def batches_of(order: Sequence[int], batch_size: int) -> list[list[int]]:
-    """The order cut into batches. One image left over joins the batch before it.
-
-    BatchNorm cannot train on one image whose features have been pooled to one pixel.
-    """
-    cut = [list(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
-    if len(cut) > 1 and len(cut[-1]) == 1 and batch_size > 1:
-        lone = cut.pop()
-        cut[-1] += lone
-    return cut
-
-
-def epoch_order(count: int, seed: int, stage: int, epoch: int) -> list[int]:
-    """The samples' indices in the order in which an epoch shows them."""
-    order = list(range(count))
-    random.Random(derive(seed, "order", stage, epoch)).shuffle(order)
-    return order
 
 
 Key = tuple[int, int]  # (sample index, seed of its view)
@@ -101,15 +83,17 @@ class Loader:
             [[(i, 0) for i in batch] for batch in batches_of(range(self.count), self.batch_size)]
         )
 
-    def shuffled(self, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
-        """Every sample once, in the order and with the views of that epoch."""
-        order = epoch_order(self.count, seed, stage, epoch)
-        return self._give(
-            [
-                [(i, derive(seed, "augment", stage, epoch, i)) for i in batch]
-                for batch in batches_of(order, self.batch_size)
-            ]
-        )
+    def drawn(self, batches: Batches, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
+        """These batches with the views of that epoch. An image that stands twice has two views."""
+        times: Counter[int] = Counter()
+        keys: list[list[Key]] = []
+        for batch in batches:
+            keys.append([])
+            for index in batch:
+                again = (times[index],) if times[index] else ()
+                keys[-1].append((index, derive(seed, "augment", stage, epoch, index, *again)))
+                times[index] += 1
+        return self._give(keys)
 
     def _give(self, batches: list[list[Key]]) -> Iterator[Batch]:
         self._cursor.batches = batches

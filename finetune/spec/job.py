@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from finetune.spec.base import CleanText, Fraction, Part, RelativePath
-from finetune.spec.objectives import CrossEntropy, Objective
-from finetune.spec.recipes import Recipe
+from finetune.spec.base import MAX_RATE, CleanText, Fraction, Part, RelativePath
+from finetune.spec.objectives import METRICS, CrossEntropy, Metric, Objective, Triplet
+from finetune.spec.recipes import Recipe, TripletRecipe
 from finetune.spec.stages import StageSpec
 
+MOST_STAGES = 64
 MetadataKey = Annotated[CleanText, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[CleanText, StringConstraints(max_length=512)]
 WeightsName = Annotated[CleanText, StringConstraints(min_length=1, max_length=200)]
@@ -63,18 +64,55 @@ class BackboneSpec(Part):
 
 
 class HeadSpec(Part):
-    """The classifier: `auto` keeps it when the class names are the same, `never` always replaces it."""
+    """The classifier: `auto` keeps what it knows of classes with the same name, `never` replaces it whole."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["auto", "never"] = "auto"
 
 
+ImageSize = Annotated[int, Field(ge=8, le=4096)]
+
+
+class PreprocessingSpec(Part):
+    """Where the images' preparation is to differ from what the weights expect.
+
+    `train_size`: side of the training views in pixels, `image_size` unless said. `eval_resize`: what
+    evaluation resizes the short side to before it takes the centre.
+    """
+
+    train_size: ImageSize | None = None
+    eval_resize: ImageSize | None = None
+
+
 class CheckpointSpec(Part):
-    """How many checkpoints are kept, and by which metric the best is chosen."""
+    """How many checkpoints are kept, by which metric the best is chosen, and whose weights they hold.
+
+    `metric` null is the objective's first: val_accuracy, val_map or val_recall@1. With `weights` "ema" they
+    hold the moving average where a stage has one, and its figures choose the best.
+    """
 
     keep_last: Annotated[int, Field(ge=1, le=1000)] = 1
     keep_best: Annotated[int, Field(ge=1, le=1000)] = 1
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    metric: Metric | None = None
+    weights: Literal["raw", "ema"] = "raw"
+
+
+class RangeTest(Part):
+    """A search for a learning rate instead of training (Smith 2017).
+
+    The first stage's rate grows from `start_lr` to `end_lr` over `steps` steps, evenly on a log scale.
+    """
+
+    start_lr: Annotated[float, Field(gt=0, le=MAX_RATE)] = 1e-6
+    end_lr: Annotated[float, Field(gt=0, le=MAX_RATE)] = 1.0
+    steps: Annotated[int, Field(ge=10, le=10_000)] = 100
+
+    @field_validator("end_lr")
+    @classmethod
+    def _ascending(cls, end_lr: float, info: ValidationInfo) -> float:
+        if end_lr <= info.data.get("start_lr", 0.0):
+            raise ValueError("must be above start_lr")
+        return end_lr
 
 
 class JobSpec(Part):
@@ -85,18 +123,30 @@ class JobSpec(Part):
     dataset: DatasetSpec
     backbone: BackboneSpec
     head: HeadSpec = Field(default=HeadSpec())
-    objective: Objective = Field(default=CrossEntropy())
+    objective: Objective | None = Field(
+        default=None, description="cross_entropy unless said; triplet with the recipe of that name."
+    )
     recipe: Recipe | None = None
-    stages: Annotated[list[StageSpec], Field(min_length=1, max_length=64)] | None = Field(
+    stages: Annotated[list[StageSpec], Field(min_length=1, max_length=MOST_STAGES)] | None = Field(
         default=None, validate_default=True
     )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    image_size: ImageSize | None = None
+    preprocessing: PreprocessingSpec = Field(default=PreprocessingSpec())
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     checkpoints: CheckpointSpec = Field(default=CheckpointSpec())
+    range_test: RangeTest | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+
+    @field_validator("recipe")
+    @classmethod
+    def _fits_the_objective(cls, recipe: Recipe | None, info: ValidationInfo) -> Recipe | None:
+        other = type(info.data.get("objective")) not in (Triplet, type(None))
+        if isinstance(recipe, TripletRecipe) and other:
+            raise ValueError("trains with the objective triplet: leave the other objective out")
+        return recipe
 
     @field_validator("stages")
     @classmethod
@@ -117,8 +167,21 @@ class JobSpec(Part):
         return stages
 
 
+def objective_of(objective: Any, recipe: Any) -> Any:
+    """The objective that a spec means where it says none."""
+    if objective is not None:
+        return objective
+    return Triplet(name="triplet") if isinstance(recipe, TripletRecipe) else CrossEntropy()
+
+
 class ResolvedSpec(JobSpec):
     """A spec with its recipe expanded and every default filled in: what a run obeys, and what is stored."""
 
     recipe: None = Field(default=None, exclude=True)
+    objective: Objective
     stages: Annotated[list[StageSpec], Field(min_length=1)]
+
+    @property
+    def metric(self) -> str:
+        """By what the best checkpoint is chosen."""
+        return self.checkpoints.metric or METRICS[type(self.objective)][0]

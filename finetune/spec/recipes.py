@@ -27,6 +27,30 @@ class Joint(Part):
     head_factor: Factor = 10.0
 
 
+class LinearProbe(Part):
+    """The head alone, on plain views: what the features are worth as they are."""
+
+    name: Literal["linear_probe"]
+    epochs: Epochs = 100
+    lr: Rate = 0.01
+
+
+class Gradual(Part):
+    """The head alone, then block after block from the head down, one stage each (Howard and Ruder 2018).
+
+    `head_epochs` at `head_lr` for the head; then `block_epochs` for each further block, at a rate that falls
+    from `lr` to zero over all these stages. With `most_stages` the blocks are thawed in at most so many
+    stages, of equally many blocks.
+    """
+
+    name: Literal["gradual"]
+    head_epochs: Epochs = 60
+    block_epochs: Epochs = 2
+    head_lr: Rate = 0.01
+    lr: Rate = 3e-4
+    most_stages: Annotated[int, Field(ge=1, le=63)] | None = None
+
+
 class TripletRecipe(Part):
     """All layers together at a small stepped rate with the triplet objective.
 
@@ -54,6 +78,8 @@ class TripletRecipe(Part):
 Recipe = Annotated[
     Annotated[TwoStage, Tag("<two_stage>")]
     | Annotated[Joint, Tag("<joint>")]
+    | Annotated[LinearProbe, Tag("<linear_probe>")]
+    | Annotated[Gradual, Tag("<gradual>")]
     | Annotated[TripletRecipe, Tag("<triplet>")],
-    chosen_by("name", "two_stage", "joint", "triplet"),
+    chosen_by("name", "two_stage", "joint", "linear_probe", "gradual", "triplet"),
 ]

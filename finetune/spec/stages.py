@@ -1,11 +1,13 @@
 """A stage as data: what is frozen, at which rates the rest is trained, and on which views of the images."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, Tag, field_validator
+from pydantic import Field, StringConstraints, Tag, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from finetune.spec.augmentations import Augmentation, Mix, NoAugmentation
 from finetune.spec.base import CleanText, Epochs, ModuleName, Part, chosen_by
+from finetune.spec.objectives import Metric
 from finetune.spec.optimizers import Optimizer, Sgd
 from finetune.spec.schedules import Listed, Logspace, LrPlan, OneCycle
 
@@ -53,59 +55,20 @@ Freeze = Annotated[
 ]
 
 
-class NoAugmentation(Part):
-    """Training sees what evaluation sees: the resized image's centre."""
-
-    name: Literal["none"] = "none"
-
-
-class Light(Part):
-    """The resized image's centre, flipped from left to right half of the time."""
-
-    name: Literal["light"]
-
-
-class Standard(Part):
-    """A random part of the image, resized, flipped half of the time (Szegedy et al. 2015).
-
-    `crop_scale` is the smallest and the largest share of the image's area that a crop takes.
-    """
-
-    name: Literal["standard"]
-    crop_scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)] = (
-        Field(default=[0.35, 1.0])
-    )
-
-    @field_validator("crop_scale")
-    @classmethod
-    def _ascending(cls, scale: list[float]) -> list[float]:
-        if scale[0] > scale[1]:
-            raise ValueError("crop_scale is [smallest, largest]")
-        return scale
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-AUGMENTATIONS = ("none", "light", "standard")
-Augmentation = Annotated[
-    Annotated[NoAugmentation, Tag("<none>")]
-    | Annotated[Light, Tag("<light>")]
-    | Annotated[Standard, Tag("<standard>")],
-    chosen_by("name", *AUGMENTATIONS),
-    BeforeValidator(
-        _named,
-        json_schema_input_type=Literal["none", "light", "standard"] | NoAugmentation | Light | Standard,
-    ),
-]
-
-
 class EarlyStopping(Part):
     """The stage ends after `patience` epochs without a better value of the metric."""
 
-    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    metric: Metric = "val_loss"
     patience: Epochs = 5
+
+
+class Ema(Part):
+    """An exponential moving average of the weights, evaluated beside them after each epoch.
+
+    After each step: average ← decay · average + (1 - decay) · weights. It starts with the stage.
+    """
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
 
 class StageSpec(Part):
@@ -120,8 +83,23 @@ class StageSpec(Part):
     optimizer: Optimizer = Field(default=Sgd(name="sgd"))
     lr: LrPlan
     augmentation: Augmentation = Field(default=NoAugmentation())
+    mix: Mix | None = Field(default=None, description="mixup or cutmix, on top of the augmentation.")
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="Every image once an epoch, or every class equally often, its images in turn.",
+    )
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1, description="Batches whose gradients make one step."
+    )
+    ema: Ema | None = None
     early_stopping: EarlyStopping | None = None
+    restore: Literal["last", "best"] = Field(
+        default="last", description="With which of this stage's weights the next one begins."
+    )
     max_grad_norm: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    gradient_checkpointing: bool = Field(
+        default=False, description="Keep less for the backward pass and compute it again: slower, smaller."
+    )
 
     @field_validator("lr")
     @classmethod

@@ -67,7 +67,7 @@ def test_every_tensor_of_the_real_weights_fits_and_only_the_head_is_missing(regi
 @needs_weights
 def test_the_real_weights_are_copied(registry):
     blueprint = draw(spec(file=FILE), registry, ("ants", "bees"), WEIGHTS, None)
-    assert not blueprint.keeps_head
+    assert blueprint.head.action != "kept"
     model, random = build(blueprint, 0, 0.0), registry.find("mobilenet_v1").make(2, 224)
     moved = [n for n, t in model.state_dict().items() if not torch.equal(t, random.state_dict()[n])]
     assert len(moved) >= 25 * 5

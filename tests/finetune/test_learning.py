@@ -1,28 +1,23 @@
 import pytest
 
-from finetune.evaluate import Evaluation
 from finetune.events import EpochEnded, Warned
 from finetune.learning import alarm, nothing_learnt
 
 CLASSES = ("ants", "bees", "wasps")
 
 
-def evaluation(predicted, labelled, accuracy):
-    return Evaluation({"loss": 1.0, "accuracy": accuracy}, predicted, labelled)
-
-
 def test_one_answer_for_every_image_is_nothing_learnt_even_where_it_is_often_right():
-    sign = nothing_learnt(evaluation([0, 10, 0], [1, 8, 1], 0.8), CLASSES)
+    sign = nothing_learnt(0.8, [0, 10, 0], [1, 8, 1], CLASSES)
     assert sign == "every validation image was taken for 'bees'"
 
 
 def test_an_accuracy_below_the_largest_classes_share_is_nothing_learnt():
-    sign = nothing_learnt(evaluation([5, 4, 1], [2, 2, 6], 0.5), CLASSES)
+    sign = nothing_learnt(0.5, [5, 4, 1], [2, 2, 6], CLASSES)
     assert sign == "the accuracy is 0.500, and always saying 'wasps' would give 0.600"
 
 
 def test_an_accuracy_at_the_largest_classes_share_with_several_answers_raises_no_alarm():
-    assert nothing_learnt(evaluation([5, 4, 1], [2, 2, 6], 0.6), CLASSES) is None
+    assert nothing_learnt(0.6, [5, 4, 1], [2, 2, 6], CLASSES) is None
 
 
 def test_the_warning_names_the_stage_and_every_rate():

@@ -3,9 +3,8 @@ import json
 import pytest
 
 from finetune.data.folders import open_dataset
-from finetune.network import draw
-from finetune.plan import make_plan
-from finetune.recipes import resolve
+from finetune.network import draw, resolve_with
+from finetune.plan import make_plan, tables_of
 from finetune.spec import JobSpec
 
 FACTORS = {"factors": [{"modules": ["fc"], "factor": 10.0}], "default_factor": 0.9}
@@ -19,9 +18,10 @@ def plan(job, data_dir, registry, tmp_path):
     """The plan of a job with these stages."""
 
     def make(*stages, **fields):
-        spec = resolve(JobSpec.model_validate(job(*stages, **fields)))
+        spec = resolve_with(registry, JobSpec.model_validate(job(*stages, **fields)))
         dataset = open_dataset(data_dir, spec.dataset, spec.seed)
-        return make_plan(spec, draw(spec, registry, dataset.classes, tmp_path, None), dataset)
+        blueprint = draw(spec, registry, dataset.classes, tmp_path, None)
+        return make_plan(spec, blueprint, dataset, tables_of(spec, blueprint, dataset))
 
     return make
 

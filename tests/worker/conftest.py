@@ -133,7 +133,7 @@ def post(db: Database) -> Callable[..., str]:
 
     def submit(**changes: Any) -> str:
         spec = JobSpec.model_validate(SPEC | changes)
-        resolved = resolve(spec).model_dump(mode="json")
+        resolved = resolve(spec, list).model_dump(mode="json")
         job, _ = jobs.create_job(db, spec=SPEC, resolved_spec=resolved, max_attempts=spec.max_attempts)
         return job.id
 

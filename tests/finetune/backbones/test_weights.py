@@ -78,12 +78,13 @@ def test_torchvisions_weights_are_read_from_the_local_cache(torch_home, weights_
         if own[name].shape != saved[name].shape or not torch.equal(own[name], saved[name])
     }
     assert changed == {"classifier.1.weight", "classifier.1.bias"}
-    assert (blueprint.keeps_head, blueprint.head_reason) == (False, "the weights' head knows other classes")
+    assert blueprint.head.action == "replaced"
+    assert blueprint.head.reason == "the weights' head knows none of the classes"
 
 
 def test_torchvisions_head_is_kept_for_the_very_classes_of_imagenet(torch_home, weights_dir):
     classes = tuple(torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"])
-    assert draw(spec_for(SMALL, "DEFAULT"), Registry(), classes, weights_dir, None).keeps_head
+    assert draw(spec_for(SMALL, "DEFAULT"), Registry(), classes, weights_dir, None).head.action == "kept"
 
 
 def test_weights_that_cannot_be_downloaded_give_a_sentence(torch_home, weights_dir):
@@ -113,7 +114,7 @@ def test_a_file_that_fits_is_copied_and_its_head_is_replaced_where_it_says_no_cl
     blueprint, model = network({"file": "x.safetensors"})
     assert same_but_head(state, model)
     assert not torch.equal(model.head.weight, state["head.weight"])
-    assert blueprint.head_reason == "the weights do not say which classes their head knows"
+    assert blueprint.head.reason == "the weights do not say which classes their head knows"
 
 
 def test_a_file_without_a_head_fits(network, registry, weights_dir):
@@ -153,7 +154,7 @@ def test_a_checkpoints_head_is_kept_for_the_same_classes_in_the_same_order(
     state = tiny_state(registry, 3)
     safetensors.torch.save_file(state, weights_dir / "x.safetensors", METADATA)
     blueprint, model = network({"file": "x.safetensors"}, classes, head={"keep": keep})
-    assert blueprint.keeps_head == kept
+    assert (blueprint.head.action == "kept") == kept
     assert torch.equal(model.head.weight, state["head.weight"]) == kept
     assert same_but_head(state, model)
 
@@ -171,7 +172,7 @@ def test_what_other_tools_write_as_classes_is_left_out(network, registry, weight
     metadata = {"classes": classes, "preprocessing": "centre crop"}
     safetensors.torch.save_file(tiny_state(registry, 3), weights_dir / "x.safetensors", metadata)
     blueprint, _ = network({"file": "x.safetensors"})
-    assert not blueprint.keeps_head
+    assert blueprint.head.action != "kept"
     assert blueprint.preprocessing.crop == 16
 
 
@@ -262,5 +263,5 @@ def test_a_jobs_checkpoint_is_read_from_the_file_that_stands_for_it(registry, we
     blueprint = draw(
         spec_for("tiny", {"job": "job_7"}), registry, CLASSES, weights_dir, tmp_path / "c.safetensors"
     )
-    assert blueprint.keeps_head
+    assert blueprint.head.action == "kept"
     assert same_but_head(state, build(blueprint, 0, 0.0))

@@ -6,9 +6,10 @@ from PIL import Image
 
 from finetune.data.augmentation import training_view
 from finetune.data.folders import Sample
-from finetune.data.loading import Loader, batches_of, epoch_order
+from finetune.data.loading import Loader
 from finetune.data.preprocessing import Preprocessing
-from finetune.spec.stages import Standard
+from finetune.data.sampling import batches_of, epoch_order
+from finetune.spec.augmentations import Standard
 
 SIZE = Preprocessing(resize=10, crop=8)
 
@@ -27,6 +28,11 @@ def samples(tmp_path_factory):
 
 def loader(samples, batch_size, workers=0):
     return Loader(samples, training_view(Standard(name="standard"), SIZE), batch_size, workers, pin=False)
+
+
+def drawn(passes, *place):
+    """The shuffled batches of (seed, stage, epoch)."""
+    return passes.drawn(batches_of(epoch_order(passes.count, *place), passes.batch_size), *place)
 
 
 def views(batches):
@@ -69,34 +75,34 @@ def test_batches_hold_everything_once_and_a_lone_last_image_joins_the_batch_befo
 
 
 def test_images_are_bytes_and_labels_whole_numbers(samples):
-    batches = list(loader(samples, 4).shuffled(0, 0, 0))
+    batches = list(drawn(loader(samples, 4), 0, 0, 0))
     assert [batch.images.shape for batch in batches] == [(4, 3, 8, 8), (5, 3, 8, 8)]
     assert batches[0].images.dtype == torch.uint8
     assert batches[0].labels.dtype == torch.int64
 
 
 def test_a_view_is_the_same_whatever_the_batch_size_and_the_workers(samples):
-    expected = views(loader(samples, 4).shuffled(0, 0, 0))
+    expected = views(drawn(loader(samples, 4), 0, 0, 0))
     assert len(expected) == 9
     torch.manual_seed(99)
-    assert same(expected, views(loader(samples, 3).shuffled(0, 0, 0)))
-    assert same(expected, views(loader(samples, 1).shuffled(0, 0, 0)))
-    assert same(expected, views(loader(samples, 4, workers=2).shuffled(0, 0, 0)))
+    assert same(expected, views(drawn(loader(samples, 3), 0, 0, 0)))
+    assert same(expected, views(drawn(loader(samples, 1), 0, 0, 0)))
+    assert same(expected, views(drawn(loader(samples, 4, workers=2), 0, 0, 0)))
 
 
 def test_a_view_is_another_for_another_seed_stage_and_epoch(samples):
-    base = views(loader(samples, 4).shuffled(0, 0, 0))
+    base = views(drawn(loader(samples, 4), 0, 0, 0))
     for place in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]:
-        other = views(loader(samples, 4).shuffled(*place))
+        other = views(drawn(loader(samples, 4), *place))
         assert sum(torch.equal(base[index], other[index]) for index in base) <= 1
 
 
 def test_a_loader_gives_one_pass_after_another(samples):
     for workers in (0, 2):
         passes = loader(samples, 4, workers)
-        first = views(passes.shuffled(0, 0, 0))
-        views(passes.shuffled(0, 0, 1))
-        assert same(first, views(passes.shuffled(0, 0, 0)))
+        first = views(drawn(passes, 0, 0, 0))
+        views(drawn(passes, 0, 0, 1))
+        assert same(first, views(drawn(passes, 0, 0, 0)))
 
 
 def test_in_order_gives_the_datasets_order(samples):

@@ -8,7 +8,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from finetune.data.augmentation import VIEWS, training_view
 from finetune.data.preprocessing import Preprocessing
-from finetune.spec.stages import Light, NoAugmentation, Standard
+from finetune.spec.augmentations import Light, NoAugmentation, Standard
 
 SIZE = Preprocessing(resize=40, crop=32)
 VIEW_SPECS = [NoAugmentation(), Light(name="light"), Standard(name="standard")]

@@ -109,10 +109,10 @@ def check(body):
         json.dumps([problem.param, problem.message], ensure_ascii=False).encode()  # as an answer is sent
     if problems:
         return
-    resolved = resolve(JobSpec.model_validate(body))
+    resolved = resolve(JobSpec.model_validate(body), lambda: ["stem", "body", "head"])
     stored = json.loads(json.dumps(resolved.model_dump(mode="json"), allow_nan=False))
     assert find_problems(stored) == []
-    again = resolve(JobSpec.model_validate(stored))
+    again = resolve(JobSpec.model_validate(stored), lambda: ["stem", "body", "head"])
     assert again == resolved
     assert again.model_dump(mode="json") == stored
     names = [stage.name for stage in resolved.stages]

@@ -89,7 +89,7 @@ def test_what_is_left_out_has_the_documented_default():
         "backbone": {"name": "resnet18"},
         "stages": [{"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.1}}}],
     }
-    spec = resolve(JobSpec.model_validate(short)).model_dump(mode="json")
+    spec = resolve(JobSpec.model_validate(short), lambda: ["stem", "body", "head"]).model_dump(mode="json")
     assert spec["backbone"]["weights"] == "DEFAULT"
     assert spec["head"] == {"dropout": 0.0, "keep": "auto"}
     assert spec["objective"] == {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": "none"}

@@ -1,17 +1,30 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from finetune.objectives import balanced_weights, build
+from finetune.data.folders import Dataset, Sample
+from finetune.objectives import build
+from finetune.objectives.classification import balanced_weights
 from finetune.spec import CrossEntropy
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5], [-1.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
 LABELS = torch.tensor([0, 2, 1, 0])
 
 
+def dataset(counts):
+    samples = tuple(Sample(Path("x.png"), label) for label, n in enumerate(counts) for _ in range(n))
+    return Dataset("numbers", ("a", "b", "c"), samples, samples, True)
+
+
+def objective(counts, kind=CrossEntropy, **fields):
+    return build(kind(**fields), dataset(counts), torch.device("cpu"))
+
+
 def loss(counts=(2, 1, 1), **fields):
-    return build(CrossEntropy(**fields), list(counts), torch.device("cpu"))(LOGITS, LABELS)
+    return objective(counts, **fields).loss(LOGITS, LABELS)
 
 
 def log_likelihoods():

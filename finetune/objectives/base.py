@@ -1,0 +1,52 @@
+"""What every objective offers to the loop."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]  # inputs to outputs, (N, …) to (N, outputs)
+LabelledBatches = Iterable[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's figures on a split, by name.
+
+    `sign` is a phrase that shows that it has learnt nothing, where it has not. `metadata` goes into the
+    checkpoint beside the weights: plain values that a program needs to use the outputs.
+    """
+
+    figures: dict[str, float]
+    sign: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Tally(Protocol):
+    """An epoch's training figures, kept on the device so that no step waits for them."""
+
+    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+        """Counts a batch: its mean loss, the outputs (N, …) and the labels."""
+
+    def figures(self) -> dict[str, float]:
+        """The figures over all that was counted; `loss` is among them."""
+
+
+class Objective(Protocol):
+    """An objective of a run. Labels are int64 (N,), or float32 (N, classes) where an image has several."""
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar."""
+
+    def weight(self, labels: Tensor) -> Tensor:
+        """What the mean of this batch counts beside the means of others, a scalar.
+
+        Batches whose gradients make one step are weighed with it, so that the step is that of one batch.
+        """
+
+    def tally(self) -> Tally:
+        """An empty tally."""
+
+    def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:
+        """The figures of a function in eval mode, in fp32. Runs without gradients."""

@@ -1,0 +1,133 @@
+"""One label an image: cross-entropy and focal loss, with accuracy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # the field's usual name
+
+from finetune.data.folders import Dataset
+from finetune.learning import nothing_learnt
+from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.spec.objectives import CrossEntropy, Focal
+
+Loss = Callable[
+    [Tensor, Tensor], Tensor
+]  # logits (N, classes), labels (N,) or shares (N, classes) → the mean
+
+
+@dataclass
+class LossAndAccuracy:
+    """Sums over batches, kept on the device."""
+
+    loss: Tensor
+    correct: Tensor
+    count: int = 0
+
+    @classmethod
+    def on(cls, device: torch.device) -> "LossAndAccuracy":
+        """An empty tally."""
+        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        return cls(
+            torch.zeros((), dtype=exact, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+        """Counts a batch. Of labels that are shares (N, classes) the largest share counts."""
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        self.loss += loss.detach().to(self.loss.dtype) * len(labels)
+        self.correct += (outputs.detach().argmax(1) == hard).sum()
+        self.count += len(labels)
+
+    def figures(self) -> dict[str, float]:
+        """The mean loss and the accuracy over all images."""
+        return {"loss": self.loss.item() / self.count, "accuracy": self.correct.item() / self.count}
+
+
+class Classification:
+    """Trains with `loss`; validates with plain cross-entropy and accuracy, whatever the training loss."""
+
+    def __init__(
+        self, loss: Loss, class_weights: Tensor | None, classes: Sequence[str], device: torch.device
+    ) -> None:
+        self._loss, self._class_weights = loss, class_weights
+        self._classes, self._device = tuple(classes), device
+
+    @classmethod
+    def by_cross_entropy(cls, spec: CrossEntropy, dataset: Dataset, device: torch.device) -> "Classification":
+        """Cross-entropy with label smoothing and class weights."""
+        weights = _weights(spec.class_weights, dataset, device)
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(logits, labels, weight=weights, label_smoothing=spec.label_smoothing)
+
+        return cls(loss, weights, dataset.classes, device)
+
+    @classmethod
+    def by_focal_loss(cls, spec: Focal, dataset: Dataset, device: torch.device) -> "Classification":
+        """Focal loss (Lin et al. 2017) with class weights."""
+        weights = _weights(spec.class_weights, dataset, device)
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            return focal_loss(logits, labels, spec.gamma, weights)
+
+        return cls(loss, weights, dataset.classes, device)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """See `Objective`."""
+        return self._loss(outputs, labels)
+
+    def weight(self, labels: Tensor) -> Tensor:
+        """See `Objective`. With class weights torch's mean divides by their sum over hard labels."""
+        if self._class_weights is None or labels.ndim > 1:
+            return torch.tensor(float(len(labels)), device=labels.device)
+        return self._class_weights[labels].sum()
+
+    def tally(self) -> LossAndAccuracy:
+        """See `Objective`."""
+        return LossAndAccuracy.on(self._device)
+
+    @torch.no_grad()
+    def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:
+        """See `Objective`."""
+        tally, count = self.tally(), len(self._classes)
+        predicted = torch.zeros(count, dtype=torch.int64, device=self._device)
+        labelled = torch.zeros_like(predicted)
+        for inputs, labels in batches:
+            logits = forward(inputs)
+            tally.add(F.cross_entropy(logits, labels), logits, labels)
+            predicted += torch.bincount(logits.argmax(1), minlength=count)
+            labelled += torch.bincount(labels, minlength=count)
+        figures = tally.figures()
+        sign = nothing_learnt(figures["accuracy"], predicted.tolist(), labelled.tolist(), self._classes)
+        return Evaluation(figures, sign)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float, class_weights: Tensor | None) -> Tensor:
+    """The mean over a batch of w_c (1 - p_c)^gamma · -log p_c, c the label, divided by the mean of w_c.
+
+    Args:
+        logits: (N, classes).
+        labels: int64 (N,), or shares of the classes (N, classes), whose terms are then added up by share.
+        gamma: 0 is cross-entropy.
+        class_weights: (classes,), or none. For hard labels the weighted mean, as torch's cross-entropy.
+    """
+    shares = labels if labels.ndim > 1 else F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    log_p = F.log_softmax(logits, 1)
+    terms = -shares * (1 - log_p.exp()) ** gamma * log_p
+    if class_weights is None:
+        return terms.sum() / len(labels)
+    weighted = (terms * class_weights).sum()
+    return weighted / (len(labels) if labels.ndim > 1 else class_weights[labels].sum())
+
+
+def _weights(kind: str, dataset: Dataset, device: torch.device) -> Tensor | None:
+    return balanced_weights(dataset.class_counts()).to(device) if kind == "balanced" else None
+
+
+def balanced_weights(class_counts: Sequence[int]) -> Tensor:
+    """Images / (classes × images of the class), float32 (classes,): scikit-learn's "balanced"."""
+    counts = torch.tensor(class_counts, dtype=torch.float32)
+    return counts.sum() / (len(class_counts) * counts)

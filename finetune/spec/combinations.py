@@ -1,0 +1,52 @@
+"""What is wrong between fields that are each right by themselves."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from finetune.spec.job import ResolvedSpec
+from finetune.spec.objectives import METRICS, BinaryCrossEntropy, Triplet
+from finetune.spec.problems import Problem
+from finetune.spec.stages import StageSpec
+
+
+def combination_problems(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> list[Problem]:
+    """The problems of a whole spec; `stage_path(index)` is where the request says a stage."""
+    return list(_of_job(spec, stage_path)) + [
+        problem for i, stage in enumerate(spec.stages) for problem in _of_stage(spec, stage, stage_path(i))
+    ]
+
+
+def _of_job(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> Iterator[Problem]:
+    if spec.metric not in METRICS[type(spec.objective)]:
+        yield _no_such_metric(spec, spec.metric, "checkpoints.metric")
+    if spec.checkpoints.weights == "ema" and not any(stage.ema for stage in spec.stages):
+        message = 'weights "ema" needs a stage with an ema: set one, or take "raw"'
+        yield Problem("checkpoints.weights", message, "no_ema")
+    if len(spec.stages) > 1 and spec.stages[-1].restore == "best":
+        message = "the last stage has none after it to begin with its best weights: leave restore out"
+        yield Problem(f"{stage_path(len(spec.stages) - 1)}.restore", message, "no_next_stage")
+
+
+def _of_stage(spec: ResolvedSpec, stage: StageSpec, path: str) -> Iterator[Problem]:
+    objective: Any = spec.objective
+    stopping = stage.early_stopping
+    if stopping is not None and stopping.metric not in METRICS[type(objective)]:
+        yield _no_such_metric(spec, stopping.metric, f"{path}.early_stopping.metric")
+    if isinstance(objective, Triplet):
+        if stage.sampler != "shuffle":
+            message = "the objective triplet draws its own batches, of P classes with K images each"
+            yield Problem(f"{path}.sampler", f"{message}: leave the sampler out", "unfit_for_objective")
+        if stage.mix is not None:
+            message = "a mixed image has no one class for the objective triplet: leave mix out"
+            yield Problem(f"{path}.mix", message, "unfit_for_objective")
+    if isinstance(objective, BinaryCrossEntropy) and stage.sampler == "balanced":
+        message = (
+            "images with several labels have no one class to balance: set class_weights of the objective"
+        )
+        yield Problem(f"{path}.sampler", message, "unfit_for_objective")
+
+
+def _no_such_metric(spec: ResolvedSpec, metric: str, path: str) -> Problem:
+    objective: Any = spec.objective
+    known = ", ".join(METRICS[type(objective)])
+    return Problem(path, f"the objective {objective.name} has no {metric}; it has {known}", "unknown_metric")
