@@ -19,7 +19,7 @@ from torch import nn
 
 from finetune.errors import DiskFull, WeightsIncompatible
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True)

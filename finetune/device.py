@@ -17,7 +17,12 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a training step's forward pass."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+    def gradient_scaler(self) -> torch.amp.GradScaler:
+        """Keeps small gradients of fp16 from vanishing; in other precisions it changes nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def reset_peak(self) -> None:
         """Starts a new measurement of the device's peak memory."""
@@ -33,11 +38,15 @@ class Compute:
 
 
 def choose(device: str, precision: str) -> Compute:
-    """`auto` takes a GPU where there is one, and bf16 where the device computes in it natively."""
+    """`auto` takes a GPU where there is one, and of precisions the best that the device computes in natively.
+
+    That is bf16; on a GPU without it fp16, elsewhere fp32.
+    """
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, so that an accuracy is the same on the CPU
     if precision == "auto":
-        precision = "bf16" if _has_bf16(chosen) else "fp32"
+        narrow = "fp16" if chosen.type == "cuda" else "fp32"
+        precision = "bf16" if _has_bf16(chosen) else narrow
     return Compute(chosen, precision)
 
 

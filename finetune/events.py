@@ -61,7 +61,10 @@ class CheckpointFiles:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The figures of an epoch. `lr` is each group's rate at the epoch's first step; times are in seconds."""
+    """The figures of an epoch. `lr` is each group's rate at the epoch's first step; times are in seconds.
+
+    `val_ema` are those of the moving average, where the stage has one.
+    """
 
     stage: str
     stage_index: int
@@ -74,6 +77,7 @@ class EpochRecord:
     seconds: dict[str, float]
     peak_memory_bytes: int
     nonfinite: bool = False
+    val_ema: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True)

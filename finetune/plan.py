@@ -177,7 +177,7 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
         steps_per_epoch=table.steps_per_epoch,
         batch_norm=_batch_norm(table, blueprint),
         augmentation=_phrase(stage.augmentation.model_dump()),
-        optimizer=_phrase(stage.optimizer.model_dump()),
+        optimizer=_phrase(stage.optimizer.model_dump(exclude={"decay_norms_and_biases"})),
         features_once=table.features_once,
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
@@ -208,6 +208,8 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
 def _options(stage: StageSpec) -> list[str]:
     """What a stage does beside the usual, each in a phrase."""
     said = []
+    if not stage.optimizer.decay_norms_and_biases:
+        said.append("no weight decay on norms and biases")
     if stage.mix is not None:
         said.append(_phrase(stage.mix.model_dump()))
     if stage.sampler != "shuffle":

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from finetune import device as devices
 from finetune import objectives
@@ -20,12 +21,12 @@ from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.network import Blueprint, build, draw, resolve_with
 from finetune.objectives import Objective
-from finetune.optimizers import State
 from finetune.plan import Plan, StageTables, make_plan, tables_of
 from finetune.preflight import resolved_problems
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
+from finetune.stepping import Stepper
 
 
 @dataclass
@@ -46,15 +47,18 @@ class Run:
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
-    _optimizer_state: State = field(default_factory=dict)
+    stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
+    _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
 
     def restore(self, resume: Resume) -> Iterator[str]:
         """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
         state = load_state(resume.state)
         load_weights(resume.weights, self.model)
+        if state["raw"] is not None:  # the checkpoint holds the moving average
+            self.model.load_state_dict(state["raw"])
         self.standing = Standing.from_state(state["standing"])
-        self._optimizer_state = state["optimizer"]
+        self._stepper_state, self.stage_best = state["stepper"], state["stage_best"]
         torch.set_num_threads(state["threads"])
         now = self.surroundings()
         for name, was in state["surroundings"].items():
@@ -69,10 +73,23 @@ class Run:
             "torch": str(torch.__version__),
         }
 
-    def take_optimizer_state(self) -> State:
-        """The restored optimizer state, once, if the run stands in the middle of a stage."""
-        state, self._optimizer_state = self._optimizer_state, {}
-        return state if self.standing.epoch else {}
+    def enter(self, index: int) -> None:
+        """Goes to the start of a stage, with the weights that the one before hands on, or on within it."""
+        if self.standing.is_within(index):
+            return
+        if index and self.stage_best is not None:
+            self.model.load_state_dict(self.stage_best)
+        self.stage_best = None
+        self.standing = self.standing.enter(index)
+
+    def stepper(self, table: StageTables) -> Stepper:
+        """What the stage trains with; as it was, where the run goes on in the middle of a stage."""
+        aux_weight = self.blueprint.backbone.aux_weight
+        made = Stepper(self.model, table, self.objective, self.compute, aux_weight)
+        if self.standing.epoch and self._stepper_state is not None:
+            made.restore(self._stepper_state)
+        self._stepper_state = None
+        return made
 
     def feed(self, index: int, table: StageTables) -> Feed:
         """What the stage's epochs run over."""
@@ -89,9 +106,14 @@ class Run:
         loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
+    def judged(self, record: EpochRecord) -> dict[str, float | None]:
+        """The validation figures of what the epoch's checkpoint holds."""
+        averaged = self.spec.checkpoints.weights == "ema" and record.val_ema is not None
+        return (record.val_ema or {}) if averaged else record.val
+
     def advance(self, record: EpochRecord, stage: StageSpec, *, learnt: bool) -> None:
         """Counts an epoch, after which the network is better than always giving one answer, or is not."""
-        standing = self.standing.after_epoch(record, stage, self.spec.metric)
+        standing = self.standing.after_epoch(record, self.judged(record), stage, self.spec.metric)
         self.standing = replace(standing, stuck=0 if learnt else standing.stuck + 1)
 
     def count_seconds(self, seconds: float) -> None:

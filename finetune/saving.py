@@ -1,32 +1,42 @@
 """What a run writes at the end of an epoch, and what it removes."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from finetune import optimizers
 from finetune.checkpoint import save_state, save_weights
 from finetune.events import CheckpointFiles, EpochRecord
 from finetune.retention import superseded
 from finetune.run import Run
+from finetune.stepping import Stepper
 
 
-def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> CheckpointFiles:
-    """Writes the weights and the state from which the run goes on.
+def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[str, Any]) -> CheckpointFiles:
+    """Writes the weights, or their moving average, and the state from which the run goes on.
+
+    `evaluation` is what the validation tells the users of the weights.
 
     Raises:
         DiskFull: there is no room; what was there before is as it was.
     """
     metric = run.spec.metric
-    value = record.val[metric.removeprefix("val_")]
+    value = run.judged(record)[metric.removeprefix("val_")]
     stem = f"epoch-{record.global_epoch:05d}"
     weights, state = run.folder / f"{stem}.safetensors", run.folder / f"{stem}.state.pt"
-    sha256, size = save_weights(weights, run.model, _metadata(run, record))
+    average = stepper.average if run.spec.checkpoints.weights == "ema" else None
+    raw = _copy(run) if average else None
+    with average.in_place_of(run.model) if average else nullcontext():
+        sha256, size = save_weights(weights, run.model, _metadata(run, record, evaluation))
+        _keep_for_the_next_stage(run)
     state_sha256, state_size = save_state(
         state,
         {
             "standing": run.standing.to_state(),
-            "optimizer": optimizers.state_of(optimizer, run.model),
+            "stepper": stepper.to_state(),
+            "raw": raw,
+            "stage_best": run.stage_best,
             "threads": torch.get_num_threads(),
             "surroundings": run.surroundings(),
         },
@@ -45,18 +55,33 @@ def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> Che
     )
 
 
-def _metadata(run: Run, record: EpochRecord) -> dict[str, Any]:
+def _copy(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
+def _keep_for_the_next_stage(run: Run) -> None:
+    """Keeps the weights where the next stage begins with this one's best, and these are that so far."""
+    if run.tables[run.standing.stage_index].stage.restore != "best":
+        return
+    if run.stage_best is None or run.standing.is_stage_best:
+        run.stage_best = _copy(run)
+
+
+def _metadata(run: Run, record: EpochRecord, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """All that a program needs to use the weights. Nothing in it differs when a run is repeated."""
-    blueprint = run.blueprint
+    blueprint, objective = run.blueprint, run.spec.objective
     return {
         "backbone": blueprint.backbone.name,
         "backbone_options": blueprint.backbone.options(blueprint.preprocessing.crop),
+        "objective": objective.name,
+        "outputs": blueprint.head.outputs,
         "classes": list(blueprint.classes),
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",
         "stage": record.stage,
         "global_epoch": record.global_epoch,
-        "val": record.val,
+        "val": run.judged(record),
+        **evaluation,
     }
 
 

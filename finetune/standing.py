@@ -1,5 +1,6 @@
 """Where a run stands: what it has done, what was best, how long it has waited. Kept with every checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from finetune.spec.stages import StageSpec
 
 
 def better(metric: str, value: float | None, than: float | None) -> bool:
-    """Whether a value of `val_loss` (lower) or `val_accuracy` (higher) beats another; None is not finite."""
+    """Whether a value beats another: a loss by being lower, all else by being higher; None is not finite."""
     if value is None:
         return False
     if than is None:
@@ -28,36 +29,55 @@ class Standing:
     last: dict[str, Any] | None = None
     waited: int = 0
     stage_best: float | None = None
+    best_in_stage: float | None = None  # by the metric that chooses checkpoints
+    is_stage_best: bool = False  # whether the last epoch is the one with it
     stuck: int = 0  # epochs in a row in which the stage has learnt nothing
 
     def has_done(self, stage_index: int) -> bool:
         """Whether a stage is over."""
         return stage_index < self.stage_index or (stage_index == self.stage_index and self.stage_over)
 
+    def is_within(self, stage_index: int) -> bool:
+        """Whether the run stands in a stage that is not over; the first one counts before its first epoch."""
+        return stage_index == self.stage_index and not self.stage_over
+
     def enter(self, stage_index: int) -> "Standing":
         """At the start of a stage, or within it if that is where the run stands."""
-        if stage_index == self.stage_index and not self.stage_over:
+        if self.is_within(stage_index):
             return self
         return replace(
-            self, stage_index=stage_index, epoch=0, stage_over=False, waited=0, stage_best=None, stuck=0
+            self,
+            stage_index=stage_index,
+            epoch=0,
+            stage_over=False,
+            waited=0,
+            stage_best=None,
+            best_in_stage=None,
+            is_stage_best=False,
+            stuck=0,
         )
 
-    def after_epoch(self, record: EpochRecord, stage: StageSpec, metric: str) -> "Standing":
-        """After one more epoch of a stage; `metric` decides whether it is the best one."""
+    def after_epoch(
+        self, record: EpochRecord, figures: Mapping[str, float | None], stage: StageSpec, metric: str
+    ) -> "Standing":
+        """After one more epoch of a stage; `metric` of the figures decides whether it is the best one."""
         waited, stage_best = self.waited, self.stage_best
         stop = False
         if stage.early_stopping is not None:
-            value = _value(stage.early_stopping.metric, record)
+            value = _value(stage.early_stopping.metric, figures)
             waited = 0 if better(stage.early_stopping.metric, value, stage_best) else waited + 1
             stage_best = value if waited == 0 else stage_best
             stop = waited >= stage.early_stopping.patience
-        last = {
+        last: dict[str, Any] = {
             "stage": record.stage,
             "global_epoch": record.global_epoch,
             "train": record.train,
             "val": record.val,
         }
-        value = _value(metric, record)
+        if record.val_ema is not None:
+            last["val_ema"] = record.val_ema
+        value = _value(metric, figures)
+        is_stage_best = better(metric, value, self.best_in_stage)
         is_best = self.best is None or better(metric, value, self.best["value"])
         return replace(
             self,
@@ -68,6 +88,8 @@ class Standing:
             last=last,
             waited=waited,
             stage_best=stage_best,
+            best_in_stage=value if is_stage_best else self.best_in_stage,
+            is_stage_best=is_stage_best,
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -80,5 +102,5 @@ class Standing:
         return cls(**state)
 
 
-def _value(metric: str, record: EpochRecord) -> float | None:
-    return record.val[metric.removeprefix("val_")]
+def _value(metric: str, figures: Mapping[str, float | None]) -> float | None:
+    return figures[metric.removeprefix("val_")]

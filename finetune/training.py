@@ -1,7 +1,6 @@
 """The loop: a spec and a folder in, events out. It reads from top to bottom; it knows no database."""
 
 import math
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune import freezing, optimizers
+from finetune import freezing, range_test
 from finetune.backbones import Registry
 from finetune.checkpoint import Resume
+from finetune.clock import Clock
 from finetune.errors import FinetuneError, NonfiniteLoss, OutOfMemory, SpecInvalid
 from finetune.events import (
     EpochEnded,
@@ -26,13 +26,14 @@ from finetune.events import (
 )
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
-from finetune.network import logits_and_auxiliary
+from finetune.objectives import Evaluation
 from finetune.plan import StageTables
 from finetune.run import Run, prepare
 from finetune.saving import prune, save
 from finetune.seeds import derive
 from finetune.spec import find_problems
 from finetune.spec.job import JobSpec
+from finetune.stepping import Stepper, grouped
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
@@ -118,30 +119,25 @@ def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
     yield RunStarted(plan, str(run.compute.device), run.compute.precision)
     for warning in run.plan.warnings:
         yield Warned(warning)
+    if run.spec.range_test is not None:
+        yield from range_test.search(run, run.spec.range_test)
+        return
     if resume is not None:
         for warning in run.restore(resume):
             yield Warned(warning)
     for index, table in enumerate(run.tables):
-        if run.standing.has_done(index):
-            continue
-        run.standing = run.standing.enter(index)
-        yield from _stage(run, index, table, keep_all)
+        if not run.standing.has_done(index):
+            run.enter(index)
+            yield from _stage(run, index, table, keep_all)
     last = run.standing.last or {}
-    yield RunEnded(
-        {
-            "epochs": run.standing.global_epoch,
-            "train": last.get("train"),
-            "val": last.get("val"),
-            "best": run.standing.best,
-        }
-    )
+    figures: dict[str, Any] = {name: last[name] for name in ("train", "val", "val_ema") if name in last}
+    yield RunEnded({"epochs": run.standing.global_epoch, **figures, "best": run.standing.best})
 
 
 def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator[Event]:
     stage, model = table.stage, run.model
     freezing.apply(model, table.freezing)
-    optimizer = optimizers.build(stage.optimizer, model, table.grouping.groups)
-    optimizers.restore(optimizer, model, run.take_optimizer_state())
+    stepper = run.stepper(table)
     guard = freezing.FrozenGuard(model, table.freezing)
     frozen = sum(model.get_parameter(name).numel() for name in table.freezing.parameters)
     yield StageStarted(
@@ -151,23 +147,24 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
         freezing.set_training_mode(model, table.freezing)
-        clock = _Clock()
-        train = yield from _epoch(run, index, table, feed, optimizer, epoch, clock)
+        clock = Clock()
+        train = yield from _epoch(run, index, table, feed, stepper, epoch, clock)
         guard.verify(table.name, epoch + 1)
         clock.lap("train")
         model.eval()
-        evaluation = run.objective.evaluate(feed.forward, feed.val())
+        evaluations = _evaluate(run, feed, stepper)
         clock.lap("val")
-        record = _record(run, index, table, epoch, train, evaluation.figures, clock)
-        run.advance(record, stage, learnt=evaluation.sign is None)
-        checkpoint = save(run, record, optimizer)
+        record = _record(run, index, table, epoch, train, evaluations, clock)
+        judged = evaluations[-1] if run.spec.checkpoints.weights == "ema" else evaluations[0]
+        run.advance(record, stage, learnt=judged.sign is None)
+        checkpoint = save(run, record, stepper, judged.metadata)
         clock.lap("checkpoint")
         run.count_seconds(sum(clock.seconds.values()))
         yield EpochEnded(replace(record, seconds=clock.seconds), checkpoint)
         if not keep_all:
             prune(run, checkpoint)
-        if evaluation.sign is not None and run.standing.stuck == PATIENCE:
-            yield Warned(alarm(table.name, evaluation.sign, record.lr))
+        if judged.sign is not None and run.standing.stuck == PATIENCE:
+            yield Warned(alarm(table.name, judged.sign, record.lr))
         if run.standing.stage_over:
             break
     done = run.standing.epoch
@@ -179,37 +176,32 @@ def _epoch(
     index: int,
     table: StageTables,
     feed: Feed,
-    optimizer: torch.optim.Optimizer,
+    stepper: Stepper,
     epoch: int,
-    clock: "_Clock",
+    clock: Clock,
 ) -> Generator[Event, None, dict[str, float]]:
-    """Trains one epoch. Returns its mean loss and accuracy."""
-    stage, spec = table.stage, run.spec
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    """Trains one epoch. Returns its training figures."""
     tally, losses, steps = run.objective.tally(), list[Tensor](), table.steps_per_epoch
-    for step, (inputs, labels) in enumerate(clock.timed(feed.train(epoch))):
-        rates = table.rates(epoch, step)
-        for group in optimizer.param_groups:
-            group["lr"] = rates[group["name"]]
-        torch.manual_seed(derive(spec.seed, "step", index, epoch, step))
-        with run.compute.autocast():
-            logits, auxiliary = logits_and_auxiliary(feed.forward(inputs))
-            loss = run.objective.loss(logits, labels)
-            for output in auxiliary:
-                loss = loss + run.blueprint.backbone.aux_weight * run.objective.loss(output, labels)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if stage.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(trained, stage.max_grad_norm)
-        optimizer.step()
-        tally.add(loss, logits, labels)
-        losses.append(loss.detach())
+    groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
+    for step, batches in enumerate(groups):
+        torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
+        losses.append(stepper.step(batches, table.rates(epoch, step), feed, tally))
         if len(losses) == LOSS_CHECK_EVERY or step + 1 == steps:
             _check_finite(losses, table.name, epoch, step)
             losses.clear()
-        yield run.progress(index, table, epoch, step, clock.images(len(labels)))
-    optimizer.zero_grad(set_to_none=True)
+        rate = clock.images(sum(len(labels) for _, labels in batches))
+        yield run.progress(index, table, epoch, step, rate)
+    stepper.release_gradients()
     return tally.figures()
+
+
+def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> list[Evaluation]:
+    """The figures of the weights, then those of their moving average where there is one."""
+    evaluations = [run.objective.evaluate(feed.forward, feed.val())]
+    if stepper.average is not None:
+        with stepper.average.in_place_of(run.model):
+            evaluations.append(run.objective.evaluate(feed.forward, feed.val()))
+    return evaluations
 
 
 def _check_finite(losses: list[Tensor], stage: str, epoch: int, last_step: int) -> None:
@@ -228,10 +220,11 @@ def _record(
     table: StageTables,
     epoch: int,
     train: dict[str, float],
-    val: dict[str, float],
-    clock: "_Clock",
+    evaluations: list[Evaluation],
+    clock: Clock,
 ) -> EpochRecord:
-    figures = [*train.values(), *val.values()]
+    of_weights, *of_average = (evaluation.figures for evaluation in evaluations)
+    figures = [*train.values(), *of_weights.values()]
     return EpochRecord(
         stage=table.name,
         stage_index=index,
@@ -239,44 +232,14 @@ def _record(
         global_epoch=run.standing.global_epoch + 1,
         lr=table.rates(epoch, 0),
         train=_finite(train),
-        val=_finite(val),
+        val=_finite(of_weights),
         images_per_second=clock.rate(),
         seconds={},
         peak_memory_bytes=run.compute.peak_memory_bytes(),
         nonfinite=not all(map(math.isfinite, figures)),
+        val_ema=_finite(of_average[0]) if of_average else None,
     )
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
-class _Clock:
-    """Where an epoch's time goes, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds = {"data": 0.0, "train": 0.0, "val": 0.0, "checkpoint": 0.0}
-        self._start = self._last = time.perf_counter()
-        self._images = 0
-
-    def timed(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Counts the waiting for batches as `data`, the time between them as `train`."""
-        for batch in batches:
-            self.lap("data")
-            yield batch
-            self.lap("train")
-
-    def lap(self, part: str) -> None:
-        """Adds the time since the last lap to a part."""
-        now = time.perf_counter()
-        self.seconds[part] += now - self._last
-        self._last = now
-
-    def images(self, count: int) -> float:
-        """Counts trained images; gives their number per second so far."""
-        self._images += count
-        return self._images / (time.perf_counter() - self._start)
-
-    def rate(self) -> float:
-        """Trained images per second of data and training."""
-        return self._images / (self.seconds["data"] + self.seconds["train"])

@@ -21,6 +21,8 @@ from finetune.retention import superseded
 from finetune.spec.job import CheckpointSpec
 from worker.patience import patiently
 
+NAMED = 10  # classes in a message; the event's data has all
+
 
 class Reporter:
     """Writes what an attempt says. Every write renews the lease, and raises LeaseLost where it is lost."""
@@ -47,7 +49,7 @@ class Reporter:
             case RunStarted():
                 head = event.plan["head"]
                 data = {"device": event.device, "precision": event.precision, "head": head}
-                text = f"training on {event.device} in {event.precision}; the head is {head['action']}"
+                text = f"training on {event.device} in {event.precision}; {_head_text(head)}"
                 self._event("job.prepared", text, data=data)
             case StageStarted():
                 self._event("stage.started", _stage_text(event), data=asdict(event))
@@ -92,6 +94,16 @@ class Reporter:
             for path in (gone.path, gone.state_path):
                 if path is not None:
                     (self._artifacts / path).unlink(missing_ok=True)
+
+
+def _head_text(head: dict[str, Any]) -> str:
+    """What became of the head, and of which classes its rows are kept and new where it is both."""
+    if head["action"] != "adapted":
+        return f"the head is {head['action']}"
+    kept, new = (
+        ", ".join(head[key][:NAMED]) + ("…" if len(head[key]) > NAMED else "") for key in ("kept", "new")
+    )
+    return f"the head keeps what it knows of {kept}; new are {new}"
 
 
 def _stage_text(event: StageStarted) -> str:

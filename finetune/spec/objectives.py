@@ -69,4 +69,3 @@ METRICS: dict[type[Any], tuple[str, ...]] = {
     BinaryCrossEntropy: ("val_map", "val_f1", "val_loss"),
     Triplet: ("val_recall@1", "val_recall@5", "val_map@r", "val_loss"),
 }
-Metric = Literal["val_loss", "val_accuracy", "val_map", "val_f1", "val_recall@1", "val_recall@5", "val_map@r"]

@@ -101,17 +101,6 @@ def test_rates_beyond_the_range_of_numbers_are_a_problem(problems, job):
 
 
 @pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"objective": {"name": "triplet"}}, "objective"),
-        ({"stages": None, "recipe": {"name": "triplet"}}, "recipe"),
-    ],
-)
-def test_the_triplet_objective_is_taken_later(problems, job, fields, param):
-    assert codes(problems(job(**fields))) == [(param, "unsupported")]
-
-
-@pytest.mark.parametrize(
     "body", [None, [], {}, {"stages": [3, None]}, {"backbone": {"name": "tiny"}}], ids=str
 )
 def test_a_body_of_any_shape_has_problems_and_no_crash(problems, body):

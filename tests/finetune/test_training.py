@@ -395,7 +395,7 @@ REFUSED = [
         "there are none here",
     ),
     ({"batch_size": "8"}, SpecInvalid, "batch_size", "integer"),
-    ({"objective": {"name": "triplet"}}, SpecInvalid, "objective", "cannot be trained"),
+    ({"objective": {"name": "triplet"}}, SpecInvalid, "stages.0.freeze", "would train nothing"),
     (
         {"stages.0.freeze": {"policy": "before", "module": "boddy"}},
         SpecInvalid,

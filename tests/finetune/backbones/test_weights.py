@@ -139,26 +139,6 @@ METADATA = {
 }
 
 
-@pytest.mark.parametrize(
-    ("classes", "keep", "kept"),
-    [
-        (CLASSES, "auto", True),
-        (CLASSES, "never", False),
-        (("blue", "green", "yellow"), "auto", False),
-        (CLASSES[::-1], "auto", False),
-    ],
-)
-def test_a_checkpoints_head_is_kept_for_the_same_classes_in_the_same_order(
-    network, registry, weights_dir, classes, keep, kept
-):
-    state = tiny_state(registry, 3)
-    safetensors.torch.save_file(state, weights_dir / "x.safetensors", METADATA)
-    blueprint, model = network({"file": "x.safetensors"}, classes, head={"keep": keep})
-    assert (blueprint.head.action == "kept") == kept
-    assert torch.equal(model.head.weight, state["head.weight"]) == kept
-    assert same_but_head(state, model)
-
-
 def test_a_checkpoints_preprocessing_goes_before_the_backbones(network, registry, weights_dir):
     safetensors.torch.save_file(tiny_state(registry, 3), weights_dir / "x.safetensors", METADATA)
     blueprint, _ = network({"file": "x.safetensors"})

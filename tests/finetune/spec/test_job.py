@@ -93,7 +93,12 @@ def test_what_is_left_out_has_the_documented_default():
     assert spec["backbone"]["weights"] == "DEFAULT"
     assert spec["head"] == {"dropout": 0.0, "keep": "auto"}
     assert spec["objective"] == {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": "none"}
-    assert spec["checkpoints"] == {"keep_last": 1, "keep_best": 1, "metric": "val_accuracy"}
+    assert spec["checkpoints"] == {
+        "keep_last": 1,
+        "keep_best": 1,
+        "metric": "val_accuracy",
+        "weights": "raw",
+    }
     assert (spec["batch_size"], spec["seed"], spec["precision"]) == (32, 0, "auto")
     assert (spec["priority"], spec["max_attempts"], spec["image_size"]) == (0, 3, None)
     (stage,) = spec["stages"]
@@ -251,7 +256,7 @@ REFUSED = [
     ("image_size", 4, "image_size", "greater"),
     ("seed", -1, "seed", "greater"),
     ("seed", 2**63, "seed", "less"),
-    ("precision", "fp16", "precision", "bf16"),
+    ("precision", "fp8", "precision", "bf16"),
     ("checkpoints.keep_last", 0, "checkpoints.keep_last", "greater"),
     ("checkpoints.metric", "loss", "checkpoints.metric", "val_loss"),
     ("max_attempts", 0, "max_attempts", "greater"),

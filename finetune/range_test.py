@@ -1,0 +1,89 @@
+"""The range test: which learning rate a stage can bear, found by trying (Smith 2017).
+
+The rate grows from step to step, evenly on a log scale, until the loss breaks out. The network is put back
+afterwards, to the bit.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from finetune import freezing
+from finetune.events import Event, Progress, RunEnded
+from finetune.feeds import Feed
+from finetune.plan import StageTables
+from finetune.run import Run
+from finetune.seeds import derive
+from finetune.spec.job import RangeTest
+from finetune.stepping import Labelled, grouped
+
+SMOOTHING = 0.9  # of the loss, a moving average freed from its start at zero
+BREAKS_OUT = 4.0  # times the lowest smoothed loss: where the test ends
+BELOW_THE_LOWEST = 10.0  # the suggestion is the rate of the lowest smoothed loss over this
+
+
+def search(run: Run, test: RangeTest) -> Iterator[Event]:
+    """Tries the rates of a range test on the run's first stage; ends with the curve and a suggestion."""
+    table, model = run.tables[0], run.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    freezing.apply(model, table.freezing)
+    stepper, feed, tally = run.stepper(table), run.feed(0, table), run.objective.tally()
+    freezing.set_training_mode(model, table.freezing)
+    curve: list[dict[str, Any]] = []
+    average, lowest, diverged_at = 0.0, math.inf, None
+    for step, batches in zip(range(test.steps), _endless(feed, table), strict=False):
+        lr = rate(test, step)
+        torch.manual_seed(derive(run.spec.seed, "range test", step))
+        rates = {group.name: lr * group.factor for group in table.grouping.groups}
+        loss = stepper.step(batches, rates, feed, tally).item()
+        if not math.isfinite(loss):
+            diverged_at = lr
+            break
+        average = SMOOTHING * average + (1 - SMOOTHING) * loss
+        smoothed = average / (1 - SMOOTHING ** (step + 1))
+        curve.append({"step": step + 1, "lr": lr, "loss": loss, "smoothed": smoothed})
+        lowest = min(lowest, smoothed)
+        yield Progress(table.name, 0, 1, 1, 1, step + 1, test.steps, 0.0, None)
+        if smoothed > BREAKS_OUT * lowest:
+            diverged_at = lr
+            break
+    stepper.release_gradients()
+    model.load_state_dict(before)
+    suggestion, reason = suggest(curve)
+    found = {
+        "stage": table.name,
+        "curve": curve,
+        "suggestion": suggestion,
+        "reason": reason,
+        "diverged_at": diverged_at,
+    }
+    yield RunEnded({"range_test": found})
+
+
+def rate(test: RangeTest, step: int) -> float:
+    """The rate of a step (from 0): evenly on a log scale from the first to the last."""
+    part = step / (test.steps - 1)
+    return float(test.start_lr * (test.end_lr / test.start_lr) ** part)
+
+
+def suggest(curve: list[dict[str, Any]]) -> tuple[float | None, str]:
+    """A rate from the curve, or None, and why."""
+    if not curve:
+        return None, "the loss was not finite at the first step: start with a smaller rate"
+    best = min(range(len(curve)), key=lambda step: curve[step]["smoothed"])
+    lowest = curve[best]
+    if best == 0 or lowest["smoothed"] > 0.99 * curve[0]["smoothed"]:
+        return None, "the loss did not fall at any rate of the range: take other rates, or more steps"
+    where = f"the smoothed loss is lowest, {lowest['smoothed']:.4g}, at a rate of {lowest['lr']:.3g}"
+    if best == len(curve) - 1:
+        where += ", the end of the range: larger rates may do as well"
+    return lowest["lr"] / BELOW_THE_LOWEST, f"a tenth of the rate at which {where}"
+
+
+def _endless(feed: Feed, table: StageTables) -> Iterator[list[Labelled]]:
+    epoch = 0
+    while True:
+        yield from grouped(feed.train(epoch), table.stage.accumulate)
+        epoch += 1

@@ -1,0 +1,88 @@
+"""One step of a stage: from one batch or several to one move of the optimizer."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetune import optimizers
+from finetune.averaging import WeightAverage
+from finetune.device import Compute
+from finetune.feeds import Feed
+from finetune.network import logits_and_auxiliary
+from finetune.objectives import Objective, Tally
+from finetune.plan import StageTables
+
+Labelled = tuple[Tensor, Tensor]  # inputs and labels on the device
+
+
+class Stepper:
+    """What a stage trains with, and remembers between steps: optimizer, gradient scaler, moving average."""
+
+    def __init__(
+        self, model: nn.Module, table: StageTables, objective: Objective, compute: Compute, aux_weight: float
+    ) -> None:
+        self._model, self._table, self._objective = model, table, objective
+        self._compute, self._aux_weight = compute, aux_weight
+        self.optimizer = optimizers.build(table.stage.optimizer, model, table.grouping.groups)
+        self.average = WeightAverage(model, table.stage.ema.decay) if table.stage.ema else None
+        self._scaler = compute.gradient_scaler()
+        self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def step(self, batches: list[Labelled], rates: Mapping[str, float], feed: Feed, tally: Tally) -> Tensor:
+        """Trains on the batches as on one: their means are weighed so that it makes no difference.
+
+        `rates` are the groups' learning rates. Returns the step's mean loss, detached, still on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["name"]]
+        weights = [self._objective.weight(labels) for _, labels in batches]
+        total = torch.stack(weights).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for (inputs, labels), weight in zip(batches, weights, strict=True):
+            with self._compute.autocast():
+                outputs, auxiliary = logits_and_auxiliary(feed.forward(inputs))
+                loss = self._objective.loss(outputs, labels)
+                for output in auxiliary:
+                    loss = loss + self._aux_weight * self._objective.loss(output, labels)
+            share = loss if len(batches) == 1 else loss * (weight / total)
+            torch.autograd.backward(self._scaler.scale(share))
+            tally.add(loss, outputs, labels)
+            losses.append(share.detach())
+        if self._table.stage.max_grad_norm is not None:
+            self._scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self._trained, self._table.stage.max_grad_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self.average is not None:
+            self.average.update(self._model)
+        return torch.stack(losses).sum()
+
+    def release_gradients(self) -> None:
+        """Gives the gradients' memory back, which validation does not need."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def to_state(self) -> dict[str, Any]:
+        """All that the next step depends on besides the network."""
+        return {
+            "optimizer": optimizers.state_of(self.optimizer, self._model),
+            "scaler": self._scaler.state_dict(),
+            "average": self.average.to_state() if self.average else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts a state back that `to_state` gave."""
+        optimizers.restore(self.optimizer, self._model, state["optimizer"])
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        if self.average is not None and state["average"] is not None:
+            self.average.restore(state["average"])
+
+
+def grouped(batches: Iterator[Labelled], size: int) -> Iterator[list[Labelled]]:
+    """The batches in lists of `size`, the last one perhaps shorter."""
+    while group := list(islice(batches, size)):
+        yield group
