@@ -22,7 +22,7 @@ def _of_job(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> Iterator[Pr
     if spec.checkpoints.weights == "ema" and not any(stage.ema for stage in spec.stages):
         message = 'weights "ema" needs a stage with an ema: set one, or take "raw"'
         yield Problem("checkpoints.weights", message, "no_ema")
-    if len(spec.stages) > 1 and spec.stages[-1].restore == "best":
+    if spec.stages[-1].restore == "best":
         message = "the last stage has none after it to begin with its best weights: leave restore out"
         yield Problem(f"{stage_path(len(spec.stages) - 1)}.restore", message, "no_next_stage")
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from finetune.lr import learning_rate
@@ -51,7 +53,59 @@ def test_triplet_is_one_stage_at_a_stepped_rate_with_its_objective():
     assert [learning_rate(stage, 3, epoch, 0) for epoch in range(8)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["two_stage", "joint", "triplet"])
+def test_linear_probe_trains_the_head_alone_on_plain_views():
+    (stage,) = resolved(recipe={"name": "linear_probe", "epochs": 5, "lr": 0.2}).stages
+    assert (stage.freeze.policy, stage.augmentation.name, stage.epochs) == ("backbone", "none", 5)
+    assert learning_rate(stage, 3, 4, 2) == 0.2
+
+
+def gradual(blocks, **fields):
+    body = {
+        "dataset": {"path": "a"},
+        "backbone": {"name": "resnet18"},
+        "recipe": {"name": "gradual", **fields},
+    }
+    return resolve(JobSpec.model_validate(body), lambda: blocks).stages
+
+
+def test_gradual_thaws_a_block_a_stage_from_the_head_down():
+    stages = gradual(["stem", "one", "two", "fc"], head_epochs=7, block_epochs=2, head_lr=0.1)
+    assert [stage.name for stage in stages] == ["head", "from two", "from one", "all"]
+    assert [stage.epochs for stage in stages] == [7, 2, 2, 2]
+    boundaries = [stage.freeze.model_dump() for stage in stages]
+    assert boundaries == [
+        {"policy": "backbone"},
+        {"policy": "before", "module": "two"},
+        {"policy": "before", "module": "one"},
+        {"policy": "none"},
+    ]
+
+
+def test_graduals_rate_falls_to_zero_in_one_line_over_all_thawed_stages():
+    stages = gradual(["stem", "one", "two", "fc"], block_epochs=2, head_lr=0.1, lr=0.03)
+    rates = [
+        learning_rate(stage, 4, epoch, step) for stage in stages[1:] for epoch in (0, 1) for step in range(4)
+    ]
+    assert rates == pytest.approx([0.03 * (1 - n / 24) for n in range(24)])
+    assert learning_rate(stages[0], 4, 0, 0) == 0.1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 9, None])
+def test_gradual_in_fewer_stages_thaws_equally_many_blocks_in_each_and_at_last_all(most):
+    blocks = [f"b{n}" for n in range(9)] + ["fc"]
+    stages = gradual(blocks, most_stages=most)[1:]
+    assert len(stages) == (most or 9)
+    assert stages[-1].freeze.policy == "none"
+    firsts = [9, *(blocks.index(s.freeze.module) for s in stages[:-1]), 0]
+    sizes = [before - after for before, after in itertools.pairwise(firsts)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_gradual_has_at_most_as_many_stages_as_a_job_may_have():
+    assert len(gradual([f"b{n}" for n in range(200)])) == 64
+
+
+@pytest.mark.parametrize("name", ["two_stage", "joint", "linear_probe", "gradual", "triplet"])
 def test_a_recipe_has_defaults_and_resolving_twice_changes_nothing(name):
     spec = resolved(recipe={"name": name})
     assert spec.recipe is None

@@ -1,0 +1,128 @@
+import itertools
+
+import pytest
+import torch
+
+from finetune.events import EpochEnded, Progress, RunEnded
+from finetune.range_test import rate, suggest
+from finetune.spec.job import RangeTest
+from finetune.training import train
+
+RANGE = {"start_lr": 1e-4, "end_lr": 100.0, "steps": 60}
+
+
+@pytest.fixture
+def search(run, job, tmp_path):
+    """Runs a range test; gives its events and what it found."""
+
+    def start(*stages, **fields):
+        events = run(job(*stages, **{"range_test": RANGE, **fields}), tmp_path / "run")
+        return events, events[-1].result["range_test"]
+
+    return start
+
+
+def test_rates_are_evenly_spaced_on_a_log_scale_from_start_to_end():
+    test = RangeTest(start_lr=1e-5, end_lr=1e-1, steps=41)
+    rates = [rate(test, step) for step in range(41)]
+    assert (rates[0], rates[-1]) == (pytest.approx(1e-5), pytest.approx(1e-1))
+    assert rates[10] == pytest.approx(1e-4)
+    assert all(b / a == pytest.approx(10**0.1) for a, b in itertools.pairwise(rates))
+
+
+def test_the_test_ends_where_the_loss_breaks_out_and_suggests_a_rate_below(search):
+    events, found = search()
+    assert found["stage"] == "head"
+    assert [point["step"] for point in found["curve"]] == list(range(1, len(found["curve"]) + 1))
+    lowest = min(found["curve"], key=lambda point: point["smoothed"])
+    assert found["suggestion"] == pytest.approx(lowest["lr"] / 10)
+    assert f"at a rate of {lowest['lr']:.3g}" in found["reason"]
+    assert found["diverged_at"] is None or found["diverged_at"] > found["suggestion"]
+    assert sum(isinstance(event, Progress) for event in events) == len(found["curve"])
+    assert not any(isinstance(event, EpochEnded) for event in events)
+    assert isinstance(events[-1], RunEnded)
+
+
+def test_a_rate_that_breaks_the_loss_ends_the_test_early(search):
+    stage = {"name": "all", "epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 1}}}
+    _, found = search(stage, range_test={"start_lr": 1e-3, "end_lr": 1e6, "steps": 100})
+    assert found["diverged_at"] is not None
+    assert len(found["curve"]) < 100
+
+
+def test_the_smoothed_loss_is_the_average_freed_from_its_start(search):
+    _, found = search()
+    average = 0.0
+    for number, point in enumerate(found["curve"], start=1):
+        average = 0.9 * average + 0.1 * point["loss"]
+        assert point["smoothed"] == pytest.approx(average / (1 - 0.9**number))
+
+
+def test_each_group_gets_the_rate_times_its_factor(search, monkeypatch):
+    seen = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append({group["name"]: group["lr"] for group in self.param_groups})
+            return super().step(closure)
+
+    monkeypatch.setattr("torch.optim.SGD", Spy)
+    lr = {"schedule": {"name": "constant", "lr": 1}, "factors": [{"modules": ["head"], "factor": 10.0}]}
+    _, found = search({"name": "all", "epochs": 1, "lr": lr})
+    for rates, point in zip(seen, found["curve"], strict=False):
+        assert rates == {"head": pytest.approx(10 * point["lr"]), "default": pytest.approx(point["lr"])}
+
+
+def test_the_network_is_put_back_to_the_bit(job, data_dir, registry, tmp_path, monkeypatch):
+    kept = {}
+
+    def remember(spec, folder, **options):
+        run = prepare(spec, folder, **options)
+        kept["model"], kept["before"] = run.model, {n: t.clone() for n, t in run.model.state_dict().items()}
+        return run
+
+    from finetune.run import prepare
+
+    monkeypatch.setattr("finetune.training.prepare", remember)
+    spec = job({"name": "all", "epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 1}}})
+    events = train(
+        {**spec, "range_test": RANGE}, tmp_path, data_dir=data_dir, registry=registry, device="cpu"
+    )
+    moved = False
+    for event in events:
+        after = kept["model"].state_dict()
+        same = all(torch.equal(after[name], tensor) for name, tensor in kept["before"].items())
+        moved |= not same
+        assert same or not isinstance(event, RunEnded)
+    assert moved
+    assert list(tmp_path.iterdir()) == []
+
+
+def curve(*losses):
+    return [
+        {"step": n + 1, "lr": 10.0 ** (n - 5), "loss": loss, "smoothed": loss}
+        for n, loss in enumerate(losses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "suggestion", "words"),
+    [
+        (curve(2.0, 1.9, 1.0, 3.0), 1e-4, "a tenth of the rate at which the smoothed loss is lowest, 1,"),
+        (curve(2.0, 1.9, 1.0), 1e-4, "larger rates may do as well"),
+        (curve(2.0, 2.1, 3.0), None, "did not fall"),
+        (curve(2.0, 1.999, 3.0), None, "did not fall"),
+        ([], None, "start with a smaller rate"),
+    ],
+)
+def test_the_suggestion_says_why(points, suggestion, words):
+    found, reason = suggest(points)
+    assert found == (None if suggestion is None else pytest.approx(suggestion))
+    assert words in reason
+
+
+def test_a_loss_that_is_not_finite_ends_the_test_and_is_not_in_the_curve(search):
+    stage = {"name": "all", "epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 1}}}
+    _, found = search(stage, backbone={"name": "poisoned", "weights": None})
+    assert len(found["curve"]) == 3
+    assert found["diverged_at"] == pytest.approx(rate(RangeTest(**RANGE), 3))
