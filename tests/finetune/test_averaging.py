@@ -31,8 +31,8 @@ def test_the_average_is_the_recurrence_by_hand():
 def test_buffers_are_averaged_and_counters_are_copied():
     model = nn.BatchNorm1d(2)
     average = WeightAverage(model, 0.9)
-    model.running_mean.fill_(10.0)
-    model.num_batches_tracked.fill_(7)
+    model.get_buffer("running_mean").fill_(10.0)
+    model.get_buffer("num_batches_tracked").fill_(7)
     average.update(model)
     assert average.to_state()["running_mean"].tolist() == pytest.approx([1.0, 1.0])
     assert average.to_state()["num_batches_tracked"].item() == 7

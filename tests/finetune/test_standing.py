@@ -10,9 +10,9 @@ def record(epoch, loss, accuracy=0.5, global_epoch=None):
     return EpochRecord("s", 0, epoch, global_epoch or epoch, {}, val, val, 1.0, {}, 0)
 
 
-def judged(record):
-    """A record, and the figures of its weights."""
-    return record, record.val
+def after(standing, record, *rest):
+    """The standing after an epoch whose checkpoint holds the weights."""
+    return standing.after_epoch(record, record.val, *rest)
 
 
 def stage(epochs=9, **early_stopping):
@@ -26,7 +26,7 @@ def epochs_until_the_end(planned, losses, accuracies=None):
     standing = Standing()
     for epoch, loss in enumerate(losses, start=1):
         accuracy = accuracies[epoch - 1] if accuracies else 0.5
-        standing = standing.after_epoch(*judged(record(epoch, loss, accuracy)), planned, "val_accuracy")
+        standing = after(standing, record(epoch, loss, accuracy), planned, "val_accuracy")
         assert Standing.from_state(standing.to_state()) == standing
         if standing.stage_over:
             return epoch
@@ -69,12 +69,12 @@ def test_early_stopping_follows_its_own_metric():
 def test_a_new_stage_starts_anew_and_the_best_epoch_is_of_the_whole_run():
     standing = Standing()
     for epoch, accuracy in enumerate([0.9, 0.5], start=1):
-        standing = standing.after_epoch(*judged(record(epoch, 1.0, accuracy)), stage(2), "val_accuracy")
+        standing = after(standing, record(epoch, 1.0, accuracy), stage(2), "val_accuracy")
     assert standing.has_done(0)
     assert not standing.has_done(1)
     standing = standing.enter(1)
     assert (standing.epoch, standing.waited, standing.stage_best, standing.stage_over) == (0, 0, None, False)
-    standing = standing.after_epoch(*judged(record(1, 1.0, 0.7, global_epoch=3)), stage(2), "val_accuracy")
+    standing = after(standing, record(1, 1.0, 0.7, global_epoch=3), stage(2), "val_accuracy")
     assert standing.best is not None
     assert (standing.best["global_epoch"], standing.best["value"], standing.global_epoch) == (1, 0.9, 3)
 
@@ -82,11 +82,11 @@ def test_a_new_stage_starts_anew_and_the_best_epoch_is_of_the_whole_run():
 def test_of_equal_values_the_first_epoch_is_the_best():
     standing = Standing()
     for epoch in (1, 2):
-        standing = standing.after_epoch(*judged(record(epoch, 1.0)), stage(2), "val_accuracy")
+        standing = after(standing, record(epoch, 1.0), stage(2), "val_accuracy")
     assert standing.best is not None
     assert standing.best["global_epoch"] == 1
 
 
 def test_entering_the_stage_in_which_a_run_stands_changes_nothing():
-    standing = Standing().after_epoch(*judged(record(1, 1.0)), stage(), "val_accuracy")
+    standing = after(Standing(), record(1, 1.0), stage(), "val_accuracy")
     assert standing.enter(0) is standing
