@@ -9,7 +9,10 @@ from app.variants import NOT_OF_A_BASE, draft
 from finetune.spec import find_problems
 
 SPEC: dict[str, Any] = {"dataset": {"path": "shapes"}, "backbone": {"name": "resnet18"}, "batch_size": 16}
-TWO_STAGE: dict[str, Any] = {"name": "two_stage", "patch": {"recipe": {"name": "two_stage", "head_epochs": 2}}}
+TWO_STAGE: dict[str, Any] = {
+    "name": "two_stage",
+    "patch": {"recipe": {"name": "two_stage", "head_epochs": 2}},
+}
 JOINT: dict[str, Any] = {"name": "joint", "patch": {"recipe": {"name": "joint"}}}
 BODY: dict[str, Any] = {"name": "which", "spec": SPEC, "variants": [TWO_STAGE, JOINT], "seeds": [0, 7]}
 
