@@ -22,6 +22,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.store.errors import (
+    ExperimentEnded,
+    ExperimentNotEnded,
+    ExperimentNotFound,
     IdempotencyConflict,
     JobNotFound,
     NotEnded,
@@ -104,9 +107,12 @@ class Unavailable(ApiError):
 
 STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     JobNotFound: NotFound,
+    ExperimentNotFound: NotFound,
     IdempotencyConflict: Conflict,
     TransitionRefused: Conflict,
     NotEnded: Conflict,
+    ExperimentEnded: Conflict,
+    ExperimentNotEnded: Conflict,
     NotRetryable: Conflict,
     StoreUnavailable: Unavailable,
 }

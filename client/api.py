@@ -12,8 +12,9 @@ from urllib.parse import quote
 import httpx
 
 from client import download
-from client.answers import check, parse, parse_json
+from client.answers import Model, check, parse, parse_json
 from client.errors import AddressInvalid, AnswerUnreadable, Unreachable
+from client.experiments import Experiment
 from client.models import Checkpoint, EpochRecord, Event, Job, Page
 from client.plans import Plan
 from client.streams import lines, messages
@@ -64,6 +65,11 @@ class ThawClient:
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return parse(Job, self._send("POST", "/v1/jobs", json=spec, headers=headers))
 
+    def find_lr(self, spec: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Creates a job that looks for a learning rate instead of training; see `submit` for the key."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return parse(Job, self._send("POST", "/v1/jobs/find-lr", json=spec, headers=headers))
+
     def plan(self, spec: Mapping[str, Any]) -> Plan:
         """Says what a spec would do; nothing is stored or trained."""
         return parse(Plan, self._send("POST", "/v1/jobs/plan", json=spec))
@@ -74,13 +80,11 @@ class ThawClient:
         limit: int = 20,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        experiment: str | None = None,
     ) -> Page[Job]:
         """One page of jobs, newest first; `after` is the last one of the page before."""
-        params: dict[str, str | int] = {"limit": limit}
-        if after is not None:
-            params["after"] = after
-        if status is not None:
-            params["status"] = status
+        given = {"limit": limit, "after": after, "status": status, "experiment": experiment}
+        params = {name: value for name, value in given.items() if value is not None}
         params |= {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
         return parse(Page[Job], self._send("GET", "/v1/jobs", params=params))
 
@@ -90,11 +94,7 @@ class ThawClient:
 
     def job_if_changed(self, job_id: str, etag: str | None) -> tuple[Job, str | None] | None:
         """The job and its ETag, or None where it is still what it was under `etag`."""
-        headers = {} if etag is None else {"If-None-Match": etag}
-        response = self._send("GET", _job_path(job_id), headers=headers)
-        if response.status_code == HTTPStatus.NOT_MODIFIED:
-            return None
-        return parse(Job, response), response.headers.get("ETag")
+        return self._if_changed(Job, _job_path(job_id), etag)
 
     def metrics(self, job_id: str, after_epoch: int = 0) -> list[EpochRecord]:
         """The epochs after the given global one, oldest first."""
@@ -166,6 +166,41 @@ class ThawClient:
         with self._reaching():
             return download.download(self._http, url, destination, progress, self._retry_pauses)
 
+    def experiment(self, experiment_id: str) -> Experiment:
+        """One experiment."""
+        return parse(Experiment, self._send("GET", _experiment_path(experiment_id)))
+
+    def experiment_if_changed(
+        self, experiment_id: str, etag: str | None
+    ) -> tuple[Experiment, str | None] | None:
+        """The experiment and its ETag, or None where it is still what it was under `etag`."""
+        return self._if_changed(Experiment, _experiment_path(experiment_id), etag)
+
+    def experiments(self, after: str | None = None, limit: int = 20) -> Page[Experiment]:
+        """One page of experiments, newest first; `after` is the last one of the page before."""
+        params: dict[str, str | int] = {"limit": limit} if after is None else {"limit": limit, "after": after}
+        return parse(Page[Experiment], self._send("GET", "/v1/experiments", params=params))
+
+    def create_experiment(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> Experiment:
+        """Creates an experiment and its jobs; see `submit` for the key."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return parse(Experiment, self._send("POST", "/v1/experiments", json=body, headers=headers))
+
+    def cancel_experiment(self, experiment_id: str) -> Experiment:
+        """Asks for the end of all its jobs; an experiment that has ended already is `Refused`."""
+        return parse(Experiment, self._send("POST", f"{_experiment_path(experiment_id)}/cancel"))
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        """Removes an ended experiment with its jobs and their checkpoints."""
+        self._send("DELETE", _experiment_path(experiment_id))
+
+    def _if_changed(self, model: type[Model], path: str, etag: str | None) -> tuple[Model, str | None] | None:
+        headers = {} if etag is None else {"If-None-Match": etag}
+        response = self._send("GET", path, headers=headers)
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
+            return None
+        return parse(model, response), response.headers.get("ETag")
+
     def _events_of_one_connection(self, job_id: str, after: int) -> Iterator[Event]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})
         path = f"{_job_path(job_id)}/events"
@@ -203,3 +238,7 @@ class ThawClient:
 
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _experiment_path(experiment_id: str) -> str:
+    return f"/v1/experiments/{quote(experiment_id, safe='')}"

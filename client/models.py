@@ -64,6 +64,8 @@ class Job(Answer):
     max_attempts: int | None = None
     worker: str | None = None
     parent: str | None = None
+    experiment: str | None = None
+    variant: str | None = None
     spec: dict[str, Any] | None = None
     resolved_spec: dict[str, Any] | None = None
     best: Best | None = None

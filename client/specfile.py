@@ -100,22 +100,33 @@ def read_spec(source: str) -> dict[str, Any]:
     Raises:
         SpecUnreadable: naming the file and, where there is one, the line.
     """
-    if source == STDIN:
-        text = _decode(sys.stdin.buffer.read(), "standard input")
-        return parse_spec(text, "standard input", is_json=text.lstrip().startswith("{"))
-    path = Path(source)
-    suffix = path.suffix.lower()
-    if suffix not in (".json", ".yaml", ".yml"):
-        raise SpecUnreadable(source, "a spec's file name ends with .json, .yaml or .yml")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SpecUnreadable(source, error.strerror or "cannot be read") from None
-    return parse_spec(_decode(data, source), source, is_json=suffix == ".json")
+    return _spec(_read(source, "{"), "standard input" if source == STDIN else source)
+
+
+def read_variants(source: str) -> list[Any]:
+    """Reads an experiment's variants, a list of objects with `name` and `patch`, as `read_spec` does.
+
+    Raises:
+        SpecUnreadable: naming the file and, where there is one, the line.
+    """
+    value = _read(source, "[")
+    if not isinstance(value, list):
+        raise SpecUnreadable(source, "variants are a list of objects with `name` and `patch` in them")
+    return value
 
 
 def parse_spec(text: str, source: str, *, is_json: bool) -> dict[str, Any]:
     """Reads a spec from text; `source` is what errors call it."""
+    return _spec(_parse(text, source, is_json=is_json), source)
+
+
+def _spec(value: object, source: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SpecUnreadable(source, "a spec is an object with `dataset`, `backbone` and `stages` in it")
+    return value
+
+
+def _parse(text: str, source: str, *, is_json: bool) -> object:
     try:
         value = _from_json(text, source) if is_json else yaml.load(text, _Loader)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
@@ -135,9 +146,23 @@ def parse_spec(text: str, source: str, *, is_json: bool) -> dict[str, Any]:
     except ValueError:
         # Of YAML's values only one that holds itself gets here; of JSON's an integer beyond Python's limit.
         raise SpecUnreadable(source, "holds a value that JSON cannot say") from None
-    if not isinstance(value, dict):
-        raise SpecUnreadable(source, "a spec is an object with `dataset`, `backbone` and `stages` in it")
     return value
+
+
+def _read(source: str, opening: str) -> object:
+    """The value in a file, or on standard input, where `opening` is what a value in JSON begins with."""
+    if source == STDIN:
+        text = _decode(sys.stdin.buffer.read(), "standard input")
+        return _parse(text, "standard input", is_json=text.lstrip().startswith(opening))
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".yaml", ".yml"):
+        raise SpecUnreadable(source, "a spec's file name ends with .json, .yaml or .yml")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpecUnreadable(source, error.strerror or "cannot be read") from None
+    return _parse(_decode(data, source), source, is_json=suffix == ".json")
 
 
 def _decode(data: bytes, source: str) -> str:

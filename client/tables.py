@@ -105,13 +105,13 @@ def metrics_table(records: Iterable[EpochRecord]) -> Table:
             str(record.global_epoch),
             one_line(record.stage),
             str(record.epoch),
-            "not finite" if record.nonfinite and record.train.loss is None else _number(record.train.loss),
-            _number(record.train.accuracy),
-            _number(val.loss if val else None),
-            _number(val.accuracy if val else None),
+            "not finite" if record.nonfinite and record.train.loss is None else number(record.train.loss),
+            number(record.train.accuracy),
+            number(val.loss if val else None),
+            number(val.accuracy if val else None),
             rates(record.lr),
-            _number(record.images_per_second, ".0f"),
-            _number(total_seconds(record), ".1f"),
+            number(record.images_per_second, ".0f"),
+            number(total_seconds(record), ".1f"),
             ABSENT if record.peak_memory_bytes is None else f"{record.peak_memory_bytes / 2**20:.0f}",
         )
     return table
@@ -139,13 +139,11 @@ def event_cells(event: Event) -> tuple[str, ...]:
 def epoch_line(record: EpochRecord) -> str:
     """One epoch in one line."""
     parts = [f"{one_line(record.stage)} epoch {record.epoch}:"]
-    parts.append(f"train loss {_number(record.train.loss)}, accuracy {_number(record.train.accuracy)};")
+    parts.append(f"train loss {number(record.train.loss)}, accuracy {number(record.train.accuracy)};")
     if record.val is not None:
-        parts.append(f"val loss {_number(record.val.loss)}, accuracy {_number(record.val.accuracy)};")
+        parts.append(f"val loss {number(record.val.loss)}, accuracy {number(record.val.accuracy)};")
     parts.append(f"lr {rates(record.lr)};")
-    parts.append(
-        f"{_number(record.images_per_second, '.0f')} img/s, {_number(total_seconds(record), '.1f')} s"
-    )
+    parts.append(f"{number(record.images_per_second, '.0f')} img/s, {number(total_seconds(record), '.1f')} s")
     return " ".join(parts)
 
 
@@ -170,7 +168,7 @@ def best(job: Job) -> str:
     """The best value of the job's metric so far."""
     if job.best is None or job.best.value is None:
         return ABSENT
-    return one_line(f"{job.best.metric or 'value'} {_number(job.best.value)}")
+    return one_line(f"{job.best.metric or 'value'} {number(job.best.value)}")
 
 
 def rate(value: float) -> str:
@@ -210,7 +208,8 @@ def _of(part: int, whole: int | None) -> str:
     return str(part) if whole is None else f"{part}/{whole}"
 
 
-def _number(value: float | None, form: str = ".4f") -> str:
+def number(value: float | None, form: str = ".4f") -> str:
+    """A number in that form, or a dash for none."""
     return ABSENT if value is None else format(value, form)
 
 

@@ -1,9 +1,9 @@
 """Following a job until it ends: bars on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -22,6 +22,9 @@ PATIENCE = 30.0
 SERVER_ERRORS = 500
 
 
+Ended = TypeVar("Ended", covariant=True)
+
+
 class View(Protocol):
     """Where a watched job is shown."""
 
@@ -30,6 +33,15 @@ class View(Protocol):
 
     def update(self, job: Job) -> None:
         """Shows where the job is now."""
+
+
+class Watcher(Protocol[Ended]):
+    """What looks at something that ends; `met` says whether it has been seen yet."""
+
+    met: bool
+
+    def look(self) -> Ended | None:
+        """Shows what is new; returns what is watched once it has ended."""
 
 
 def watch(
@@ -45,21 +57,30 @@ def watch(
         Refused: when there is no such job.
     """
     with _open_view(console) as view:
-        watcher = _Watcher(client, job_id, view)
-        contact = time.monotonic()
-        away = False
-        while True:
-            try:
-                if (job := watcher.look()) is not None:
-                    return job
-                contact, away = time.monotonic(), False
-            except (Unreachable, Refused) as error:
-                if not watcher.met or not _passing(error) or time.monotonic() - contact > patience:
-                    raise
-                if not away:
-                    view.say(f"the server does not answer; trying for {patience:g} s")
-                away = True
-            time.sleep(interval)
+        return follow(_Watcher(client, job_id, view), view.say, patience, interval)
+
+
+def follow(watcher: Watcher[Ended], say: Callable[[str], None], patience: float, interval: float) -> Ended:
+    """Looks again and again until there is an end, with patience for a server that is away for a while.
+
+    Raises:
+        Unreachable: when the server is not there at first, or is away for longer than `patience` seconds.
+        Refused: when there is nothing to look at.
+    """
+    contact = time.monotonic()
+    away = False
+    while True:
+        try:
+            if (ended := watcher.look()) is not None:
+                return ended
+            contact, away = time.monotonic(), False
+        except (Unreachable, Refused) as error:
+            if not watcher.met or not _passing(error) or time.monotonic() - contact > patience:
+                raise
+            if not away:
+                say(f"the server does not answer; trying for {patience:g} s")
+            away = True
+        time.sleep(interval)
 
 
 class _Watcher:

@@ -64,7 +64,7 @@ def test_every_link_to_a_file_leads_to_one(document):
 
 
 def test_every_command_of_the_readme_exists():
-    commands = set(re.findall(r"^thaw (\w+)", README, re.MULTILINE))
+    commands = set(re.findall(r"^thaw ([\w-]+)", README, re.MULTILINE))
     assert commands
     for command in sorted(commands):
         subprocess.run(

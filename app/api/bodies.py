@@ -1,10 +1,12 @@
-"""Request bodies: strict JSON, read whole or refused."""
+"""Request bodies: strict JSON, read whole or refused; and the keys that say which requests are the same."""
 
+import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from fastapi import Request
+from fastapi import Depends, Header, Request
+from pydantic import StringConstraints
 
 from app.errors import BadRequest, Invalid, TooLarge
 from finetune.spec import Problem
@@ -37,6 +39,18 @@ async def read_json(request: Request) -> Any:
             [Problem(param, "holds half of a surrogate pair", "half_character") for param in halves]
         )
     return body
+
+
+JsonBody = Annotated[Any, Depends(read_json)]
+IdempotencyKey = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
+    Header(description="The same key and body give the same answer again, and nothing new."),
+]
+
+
+def digest_of(body: Any) -> str:
+    """What two requests have in common that say the same."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _half_characters(node: Any, *path: str) -> Iterator[str]:

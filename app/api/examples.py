@@ -64,6 +64,8 @@ JOB = {
     "max_attempts": 3,
     "worker": "1d0a1f3c-8a3f-4b5e-9d57-b2a4a7a0c9e1",
     "parent": None,
+    "experiment": None,
+    "variant": None,
     "spec": SPEC,
     "resolved_spec": STAGED_SPEC,
     "best": {"checkpoint": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn", "metric": "val_accuracy", "value": 0.928},
@@ -192,14 +194,16 @@ def replaced(node: Any, old: object, new: object) -> Any:
     return new if node == old else node
 
 
-def _json(description: str, example: Any) -> dict[str, Any]:
+def in_json(description: str, example: Any) -> dict[str, Any]:
+    """An answer with its example."""
     return {
         "description": description,
         "content": {"application/json": {"example": replaced(example, None, NULL)}},
     }
 
 
-def _refusal(status: int, code: str, message: str) -> Responses:
+def refusal(status: int, code: str, message: str) -> Responses:
+    """What is answered with that status, with an example."""
     error: dict[str, Any] = {
         "message": message,
         "type": "invalid_request_error",
@@ -207,10 +211,11 @@ def _refusal(status: int, code: str, message: str) -> Responses:
         "code": code,
         "details": [],
     }
-    return {status: _json("Refused.", {"error": error})}
+    return {status: in_json("Refused.", {"error": error})}
 
 
-def _list(item: dict[str, Any], key: str) -> dict[str, Any]:
+def listed(item: dict[str, Any], key: str) -> dict[str, Any]:
+    """A page with one item, which is known by the field `key`."""
     known_by = str(item[key])
     return {"object": "list", "data": [item], "first_id": known_by, "last_id": known_by, "has_more": False}
 
@@ -230,60 +235,58 @@ spec_body: dict[str, Any] = {
     }
 }
 
-unknown: Responses = _refusal(404, "not_found", "there is no job job_0")
+unknown: Responses = refusal(404, "not_found", "there is no job job_0")
 conflict: Responses = {
     **unknown,
-    **_refusal(
-        409, "conflict", "job job_5t2cqf1k8m4xw0z7h3nvb9rd is running; only ended jobs can be deleted"
-    ),
+    **refusal(409, "conflict", "job job_5t2cqf1k8m4xw0z7h3nvb9rd is running; only ended jobs can be deleted"),
 }
 invalid: Responses = {
-    **_refusal(400, "not_json", "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
-    **_refusal(413, "too_large", "the body is longer than 1,000,000 bytes"),
-    422: _json("Every problem of the request.", REFUSAL),
+    **refusal(400, "not_json", "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    **refusal(413, "too_large", "the body is longer than 1,000,000 bytes"),
+    422: in_json("Every problem of the request.", REFUSAL),
 }
-job: Responses = {200: _json("The job.", JOB), **conflict}
+job: Responses = {200: in_json("The job.", JOB), **conflict}
 job_created: Responses = {
-    201: _json("The job.", {**JOB, "status": "queued", "progress": None, "best": None}),
+    201: in_json("The job.", {**JOB, "status": "queued", "progress": None, "best": None}),
     **conflict,
     **invalid,
 }
-plan: Responses = {200: _json("The plan.", PLAN), **invalid}
-wrong_parameter: Responses = {422: _json("A parameter is wrong.", REFUSAL)}
-job_list: Responses = {200: _json("A page of jobs.", _list(JOB, "id")), **wrong_parameter}
-metrics: Responses = {200: _json("Epochs.", _list(EPOCH, "global_epoch")), **unknown, **wrong_parameter}
+plan: Responses = {200: in_json("The plan.", PLAN), **invalid}
+wrong_parameter: Responses = {422: in_json("A parameter is wrong.", REFUSAL)}
+job_list: Responses = {200: in_json("A page of jobs.", listed(JOB, "id")), **wrong_parameter}
+metrics: Responses = {200: in_json("Epochs.", listed(EPOCH, "global_epoch")), **unknown, **wrong_parameter}
 events: Responses = {
     200: {
         "description": "Events, or a stream of them.",
         "content": {
-            "application/json": {"example": _list(EVENT, "id")},
+            "application/json": {"example": listed(EVENT, "id")},
             "text/event-stream": {"example": 'id: 17\nevent: stage.started\ndata: {"object": "…"}\n\n'},
         },
     },
     **unknown,
     **wrong_parameter,
 }
-checkpoints: Responses = {200: _json("Checkpoints.", _list(CHECKPOINT, "id")), **unknown}
+checkpoints: Responses = {200: in_json("Checkpoints.", listed(CHECKPOINT, "id")), **unknown}
 _file = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 download: Responses = {
     200: {"description": "The file.", **_file},
     206: {"description": "A part of the file.", **_file},
     304: {"description": "The client has it already."},
-    **_refusal(404, "not_found", "job job_5t2cqf1k8m4xw0z7h3nvb9rd has no checkpoint 'best'"),
-    **_refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
+    **refusal(404, "not_found", "job job_5t2cqf1k8m4xw0z7h3nvb9rd has no checkpoint 'best'"),
+    **refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
 }
-backbones: Responses = {200: _json("Backbones.", _list(BACKBONE, "name"))}
-datasets: Responses = {200: _json("Datasets.", _list(DATASET, "name"))}
+backbones: Responses = {200: in_json("Backbones.", listed(BACKBONE, "name"))}
+datasets: Responses = {200: in_json("Datasets.", listed(DATASET, "name"))}
 dataset: Responses = {
-    200: _json("The dataset.", DATASET),
-    **_refusal(
+    200: in_json("The dataset.", DATASET),
+    **refusal(
         404, "not_found", "there is no dataset 'hymenopter' below the data root; did you mean 'hymenoptera'?"
     ),
 }
-alive: Responses = {200: _json("Alive.", {"status": "alive"})}
+alive: Responses = {200: in_json("Alive.", {"status": "alive"})}
 ready: Responses = {
-    200: _json("Ready.", {"status": "ready"}),
-    **_refusal(503, "unavailable", "the database does not answer; try again"),
+    200: in_json("Ready.", {"status": "ready"}),
+    **refusal(503, "unavailable", "the database does not answer; try again"),
 }
 prometheus: Responses = {
     200: {

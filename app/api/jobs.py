@@ -1,18 +1,15 @@
 """Jobs: submit, plan, list, look, cancel, pause, resume, retry, delete."""
 
-import hashlib
-import json
 import re
 import shutil
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import StringConstraints
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.api import examples
-from app.api.bodies import read_json
+from app.api.bodies import IdempotencyKey, JsonBody, digest_of
 from app.api.conditional import answer
 from app.api.schemas import JobAnswer, Page, page
 from app.api.state import Cat, Db, Set, find_job
@@ -26,11 +23,6 @@ from finetune.spec import JobSpec, Problem, ResolvedSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-JsonBody = Annotated[Any, Depends(read_json)]
-IdempotencyKey = Annotated[
-    Annotated[str, StringConstraints(min_length=1, max_length=255)] | None,
-    Header(description="The same key and body give the same job again."),
-]
 METADATA_FILTER = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 LONGEST_KEY, MOST_PAIRS = 64, 16  # of a job's metadata
 
@@ -44,7 +36,7 @@ LONGEST_KEY, MOST_PAIRS = 64, 16  # of a job's metadata
 )
 def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
     """Stores a job for a worker to take. Every problem of the spec is in the answer at once."""
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    digest = digest_of(body)
     # Before the checks: data may have moved since, and the same request is to give the same job.
     job = jobs.find_earlier(db, idempotency_key, digest)
     if job is None:
@@ -52,6 +44,20 @@ def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey
         resolved = catalog.resolve(spec)
         job = _create(db, body, resolved, idempotency_key=idempotency_key, request_hash=digest)
     return JobAnswer.of(job, time.time())
+
+
+@router.post(
+    "/find-lr",
+    status_code=201,
+    response_model=JobAnswer,
+    openapi_extra=examples.spec_body,
+    responses=examples.job_created,
+)
+def find_lr(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
+    """Stores a job that looks for a learning rate instead of training: `range_test` is set if it is not."""
+    if isinstance(body, dict) and body.get("range_test") is None:
+        body = {**body, "range_test": {}}
+    return submit(body, db, catalog, idempotency_key)
 
 
 @router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)
@@ -74,9 +80,10 @@ def list_jobs(
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     status: Status | None = None,
+    experiment: Annotated[str | None, Query(description="The id of the experiment that they are of.")] = None,
 ) -> Page[JobAnswer]:
     """Jobs, newest first. `metadata[team]=zoo` keeps those with that pair; it may stand several times."""
-    found, more = jobs.list_jobs(db, after, limit, status, _metadata_filter(request))
+    found, more = jobs.list_jobs(db, after, limit, status, _metadata_filter(request), experiment)
     now = time.time()
     return page([JobAnswer.of(job, now) for job in found], "id", more)
 
@@ -107,11 +114,11 @@ def resume(job_id: str, db: Db) -> JobAnswer:
 
 @router.post("/{job_id}/retry", status_code=201, response_model=JobAnswer, responses=examples.job_created)
 def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
-    """A new job with the spec of a failed or cancelled one, which is its parent."""
+    """A new job with the spec of a failed or cancelled one, its parent, in whose place it stands."""
     old = find_job(db, job_id)
     controls.check_retry(old)
     resolved = catalog.resolve(_checked(old.spec, catalog))
-    return JobAnswer.of(_create(db, old.spec, resolved, parent=old.id), time.time())
+    return JobAnswer.of(_create(db, old.spec, resolved, parent=old), time.time())
 
 
 @router.delete("/{job_id}", status_code=204, responses=examples.conflict)
@@ -128,7 +135,14 @@ def _checked(body: Any, catalog: Cat) -> JobSpec:
     return JobSpec.model_validate(body)
 
 
-def _create(db: Database, body: dict[str, Any], spec: ResolvedSpec, **values: str | None) -> Job:
+def _create(
+    db: Database,
+    body: dict[str, Any],
+    spec: ResolvedSpec,
+    parent: Job | None = None,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
+) -> Job:
     job, _ = jobs.create_job(
         db,
         spec=body,
@@ -137,7 +151,9 @@ def _create(db: Database, body: dict[str, Any], spec: ResolvedSpec, **values: st
         metadata=spec.metadata,
         priority=spec.priority,
         max_attempts=spec.max_attempts,
-        **values,
+        parent=parent,
+        idempotency_key=idempotency_key,
+        request_hash=request_hash,
     )
     return job
 

@@ -1,4 +1,4 @@
-"""The OpenAPI page: the spec's own schema beside FastAPI's."""
+"""The OpenAPI page: the schemas of what is sent beside FastAPI's."""
 
 from typing import Any
 
@@ -6,21 +6,24 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import NULL, replaced
+from app.variants import ExperimentBody
 from finetune.spec import JobSpec
 
 REF = "#/components/schemas/{model}"
 
 
 def describe(app: FastAPI) -> None:
-    """Puts the schema of job specs on the application's OpenAPI page; the routes read specs by themselves."""
+    """Puts the schemas of bodies on the application's OpenAPI page; the routes read bodies by themselves."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             page = get_openapi(title=app.title, version=app.version, routes=app.routes, description=SUMMARY)
-            spec = JobSpec.model_json_schema(ref_template=REF)
             schemas = page.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(spec.pop("$defs", {}))
-            schemas["JobSpec"] = spec
+            for model in (JobSpec, ExperimentBody):
+                body = model.model_json_schema(ref_template=REF)
+                schemas.update(body.pop("$defs", {}))
+                schemas[model.__name__] = body
+            schemas["ExperimentBody"]["properties"]["spec"] = {"$ref": REF.format(model="JobSpec")}
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             _drop_foreign_refusals(page)

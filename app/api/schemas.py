@@ -75,6 +75,8 @@ class JobAnswer(BaseModel):
     max_attempts: int
     worker: str | None
     parent: str | None
+    experiment: str | None = Field(description="The id of the experiment that it is of.")
+    variant: str | None = Field(description="Which variant of the experiment it runs.")
     spec: dict[str, Any] = Field(description="As it was sent.")
     resolved_spec: dict[str, Any] = Field(description="The recipe expanded, the defaults filled in.")
     best: BestAnswer | None

@@ -6,10 +6,10 @@ from fastapi import Depends, Request
 
 from app.catalog import Catalog
 from app.settings import Settings
-from app.store import jobs
+from app.store import experiments, jobs
 from app.store.database import Database
-from app.store.errors import JobNotFound
-from app.store.records import Job
+from app.store.errors import ExperimentNotFound, JobNotFound
+from app.store.records import Experiment, Job
 
 
 def _db(request: Request) -> Database:
@@ -42,3 +42,15 @@ def find_job(db: Database, job_id: str) -> Job:
     if job is None:
         raise JobNotFound(job_id)
     return job
+
+
+def find_experiment(db: Database, experiment_id: str) -> Experiment:
+    """The experiment of that id.
+
+    Raises:
+        ExperimentNotFound: there is none.
+    """
+    experiment = experiments.get_experiment(db, experiment_id)
+    if experiment is None:
+        raise ExperimentNotFound(experiment_id)
+    return experiment

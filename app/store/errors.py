@@ -2,10 +2,13 @@
 
 StoreError
 ├── JobNotFound          no job has this id
+├── ExperimentNotFound   no experiment has this id
 ├── UnknownCursor        a page is asked for after a job that is not there
 ├── IdempotencyConflict  the key was used with another request
 ├── TransitionRefused    the job's state does not allow it
 ├── NotEnded             only ended jobs can be deleted
+├── ExperimentEnded      all jobs of the experiment have ended
+├── ExperimentNotEnded   only experiments whose jobs have ended can be deleted
 ├── NotRetryable         only failed and cancelled jobs can be tried again
 ├── LeaseLost            the attempt no longer holds its job
 └── StoreUnavailable     the database does not answer
@@ -26,11 +29,19 @@ class JobNotFound(StoreError):
         self.job_id = job_id
 
 
-class UnknownCursor(StoreError):
-    """There is no job `after` to continue a list from."""
+class ExperimentNotFound(StoreError):
+    """There is no experiment `experiment_id`."""
 
-    def __init__(self, after: str) -> None:
-        super().__init__(f"there is no job {after} to continue after")
+    def __init__(self, experiment_id: str) -> None:
+        super().__init__(f"there is no experiment {experiment_id}")
+        self.experiment_id = experiment_id
+
+
+class UnknownCursor(StoreError):
+    """There is no job (or experiment) `after` to continue a list from."""
+
+    def __init__(self, after: str, kind: str = "job") -> None:
+        super().__init__(f"there is no {kind} {after} to continue after")
         self.after = after
 
 
@@ -59,6 +70,25 @@ class NotEnded(StoreError):
         super().__init__(f"job {job_id} is {current}; only ended jobs can be deleted")
         self.job_id = job_id
         self.current = current
+
+
+class ExperimentEnded(StoreError):
+    """All jobs of the experiment have ended: nothing of it can be cancelled."""
+
+    def __init__(self, experiment_id: str) -> None:
+        super().__init__(f"experiment {experiment_id} has ended and cannot be cancelled")
+        self.experiment_id = experiment_id
+
+
+class ExperimentNotEnded(StoreError):
+    """So many jobs of the experiment have not ended, and only ended ones can be deleted."""
+
+    def __init__(self, experiment_id: str, jobs: int) -> None:
+        have = "job has" if jobs == 1 else "jobs have"
+        super().__init__(
+            f"{jobs} {have} not ended in experiment {experiment_id}; cancel it before it can be deleted"
+        )
+        self.experiment_id = experiment_id
 
 
 class NotRetryable(StoreError):

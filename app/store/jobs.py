@@ -11,7 +11,7 @@ from app.store.ids import new_id
 from app.store.records import Job, JobError, Json
 from app.store.states import ENDED, Status
 from app.store.tables import job_metadata, jobs
-from app.store.transitions import lock
+from app.store.transitions import lock, lock_experiment
 
 _ERROR_COLUMNS = ("error_code", "error_message", "error_param")
 
@@ -25,37 +25,36 @@ def create_job(
     metadata: Mapping[str, str] | None = None,
     priority: int = 0,
     max_attempts: int = 3,
-    parent: str | None = None,
+    parent: Job | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> tuple[Job, bool]:
-    """Store a queued job, its metadata and its first event.
+    """Store a queued job, its metadata and its first event. It takes the place of `parent` in an experiment.
 
     Returns:
         The job, and whether it is new: false where the key was used before with the same request.
 
     Raises:
         IdempotencyConflict: the key was used before with another request.
+        ExperimentNotFound: the parent's experiment is gone.
     """
-    row = {
-        "id": new_id("job"),
+    row: Json = {
         "name": name,
-        "status": Status.QUEUED,
-        "status_reason": "waiting for a worker",
-        "created_at": db_now(),
         "priority": priority,
-        "attempt": 0,
-        "lost_attempts": 0,
         "max_attempts": max_attempts,
-        "parent": parent,
         "spec": spec,
         "resolved_spec": resolved_spec,
         "idempotency_key": idempotency_key,
         "request_hash": request_hash,
     }
+    if parent is not None:
+        place = {name: getattr(parent, name) for name in ("experiment", "variant", "seed")}
+        row |= {"parent": parent.id, **place}
     try:
         with db.write() as connection:
-            return _insert(connection, row, metadata or {}), True
+            if parent is not None and parent.experiment is not None:
+                lock_experiment(connection, parent.experiment)
+            return insert_job(connection, row, metadata or {}), True
     except IntegrityError:
         earlier = find_earlier(db, idempotency_key, request_hash)
         if earlier is None:
@@ -90,6 +89,7 @@ def list_jobs(
     limit: int = 20,
     status: Status | None = None,
     metadata: Mapping[str, str] | None = None,
+    experiment: str | None = None,
 ) -> tuple[list[Job], bool]:
     """Return up to `limit` jobs, newest first, and whether there are more.
 
@@ -99,6 +99,7 @@ def list_jobs(
         limit: at most so many jobs, at least 1.
         status: only jobs in this state.
         metadata: only jobs that have all these pairs.
+        experiment: only jobs of the experiment with this id.
 
     Raises:
         UnknownCursor: there is no job `after`.
@@ -106,6 +107,8 @@ def list_jobs(
     query = select(jobs).order_by(jobs.c.seq.desc()).limit(limit + 1)
     if status is not None:
         query = query.where(jobs.c.status == status)
+    if experiment is not None:
+        query = query.where(jobs.c.experiment == experiment)
     for key, value in (metadata or {}).items():
         pair = (job_metadata.c.key == key) & (job_metadata.c.value == value)
         query = query.where(exists().where(job_metadata.c.job_seq == jobs.c.seq, pair))
@@ -144,7 +147,17 @@ def read_job(connection: Connection, job_id: str) -> Job | None:
     return found[0] if found else None
 
 
-def _insert(connection: Connection, row: Mapping[str, object], metadata: Mapping[str, str]) -> Job:
+def insert_job(connection: Connection, values: Mapping[str, object], metadata: Mapping[str, str]) -> Job:
+    """Store a queued job with these columns, its metadata and first event, in the caller's transaction."""
+    row = {
+        "id": new_id("job"),
+        "status": Status.QUEUED,
+        "status_reason": "waiting for a worker",
+        "created_at": db_now(),
+        "attempt": 0,
+        "lost_attempts": 0,
+        **values,
+    }
     job = connection.execute(insert(jobs).values(row).returning(jobs)).mappings().one()
     pairs = [{"job_seq": job["seq"], "key": key, "value": value} for key, value in metadata.items()]
     if pairs:

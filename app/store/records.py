@@ -45,6 +45,54 @@ class Job:
     result: Json | None
     idempotency_key: str | None
     request_hash: str | None
+    experiment: str | None
+    variant: str | None
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment as stored: the base spec, its variants (`{"name", "patch"}`), and the compared metric."""
+
+    seq: int
+    id: str
+    name: str | None
+    metadata: dict[str, str]
+    created_at: float
+    spec: Json
+    variants: list[Json]
+    seeds: list[int]
+    metric: str
+    idempotency_key: str | None
+    request_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTrial:
+    """The job of one variant with one seed, to be made with its experiment."""
+
+    variant: str
+    seed: int
+    name: str
+    metadata: dict[str, str]
+    priority: int
+    max_attempts: int
+    spec: Json
+    resolved_spec: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What an experiment's table shows of a job: the best value of its metric, and the global epoch of it."""
+
+    id: str
+    variant: str
+    seed: int
+    status: Status
+    started_at: float | None
+    finished_at: float | None
+    value: float | None
+    best_epoch: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,23 @@ def _job_seq(*, primary_key: bool = False) -> Column[int]:
     )
 
 
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("seq", _SERIAL, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("name", Text),
+    Column("metadata", _JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("spec", _JSON, nullable=False),
+    Column("variants", _JSON, nullable=False),
+    Column("seeds", _JSON, nullable=False),
+    Column("metric", String(64), nullable=False),
+    Column("idempotency_key", Text, unique=True),
+    Column("request_hash", String(128)),
+    sqlite_autoincrement=True,
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -74,15 +91,24 @@ jobs = Table(
     Column("result", _JSON),
     Column("idempotency_key", Text, unique=True),
     Column("request_hash", String(128)),
+    # What of an experiment the job runs; none of the three where it is a job of its own.
+    Column("experiment", ForeignKey("experiments.id", ondelete="CASCADE")),
+    Column("variant", Text),
+    Column("seed", BigInteger),
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",
+    ),
+    CheckConstraint(
+        "(experiment IS NULL) = (variant IS NULL) AND (experiment IS NULL) = (seed IS NULL)",
+        name="variant_and_seed_of_an_experiment",
     ),
     sqlite_autoincrement=True,  # the number of a deleted job is never given again
 )
 Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
 Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
+Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
 
 job_metadata = Table(
     "job_metadata",

@@ -4,11 +4,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
 
 from app.store.database import db_now
-from app.store.errors import JobNotFound
+from app.store.errors import ExperimentNotFound, JobNotFound
 from app.store.events import add_event
 from app.store.records import Json, Level
 from app.store.states import ACTIVE, ENDED, Status, sources
-from app.store.tables import jobs
+from app.store.tables import experiments, jobs
 
 
 def move(
@@ -56,3 +56,14 @@ def lock(connection: Connection, job_id: str) -> Status:
     if status is None:
         raise JobNotFound(job_id)
     return status
+
+
+def lock_experiment(connection: Connection, experiment_id: str) -> None:
+    """Let nobody else add jobs to an experiment, cancel or delete it until the transaction ends.
+
+    Raises:
+        ExperimentNotFound: there is no such experiment.
+    """
+    query = select(experiments.c.id).where(experiments.c.id == experiment_id).with_for_update()
+    if connection.execute(query).scalar_one_or_none() is None:
+        raise ExperimentNotFound(experiment_id)

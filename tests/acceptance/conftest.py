@@ -1,6 +1,7 @@
 """Whole jobs: the real server and the real worker over HTTP, on images that the tests make."""
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,12 @@ def read_weights() -> Callable[[Path], SimpleNamespace]:
             )
 
     return read
+
+
+@pytest.fixture(scope="session")
+def command() -> Path:
+    """The command `thaw` of this Python."""
+    return Path(sys.executable).with_name("thaw")
 
 
 @pytest.fixture(scope="session")

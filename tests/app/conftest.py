@@ -88,6 +88,26 @@ def post(api, spec) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def make_experiment(spec) -> Callable[..., dict[str, Any]]:
+    """A sound experiment's body: two recipes, two seeds; keywords replace its fields."""
+
+    def make(**changes):
+        base = spec()
+        del base["recipe"]
+        sound = {
+            "spec": base,
+            "variants": [
+                {"name": "two_stage", "patch": {"recipe": {"name": "two_stage", "head_epochs": 2}}},
+                {"name": "joint", "patch": {"recipe": {"name": "joint", "epochs": 2}}},
+            ],
+            "seeds": [0, 1],
+        }
+        return sound | changes
+
+    return make
+
+
+@pytest.fixture
 def hold(post, store) -> Callable[..., Claim]:
     """Submits a job and takes it, as a worker does."""
 

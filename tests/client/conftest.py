@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -9,8 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 from client.api import ThawClient
+from client.cli import app
+from client.processes import ROOT
+
+SPEC = {"dataset": {"path": "hymenoptera"}}
 
 
 @dataclass
@@ -263,3 +271,81 @@ def plan_answer():
         ],
         "warnings": ["layer2 is frozen between trained layers"],
     }
+
+
+@pytest.fixture
+def thaw(api):
+    """Runs a command in this process, against the test's server."""
+
+    def run(*arguments, url=api.url, **options):
+        return CliRunner().invoke(app, ["--url", url, *arguments], **options)
+
+    return run
+
+
+@pytest.fixture
+def start(api):
+    """Starts the real command."""
+    started = []
+
+    def run(*arguments, modules=""):
+        environment = os.environ | {"THAW_URL": api.url, "PYTHONPATH": f"{modules}{os.pathsep}{ROOT}"}
+        command = [sys.executable, "-m", "client", *arguments]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=modules or None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(SPEC))
+    return str(path)
+
+
+@pytest.fixture
+def make_experiment():
+    """An experiment of two variants with two seeds; `values` are those of the jobs that have succeeded."""
+
+    def make(status="running", values=(0.9, 0.8, None, None), **fields):
+        cells = [(variant, seed) for seed in (0, 1) for variant in ("joint", "two_stage")]
+        jobs = [
+            {"id": f"job_{number}", "variant": variant, "seed": seed, "value": value}
+            | {"status": "queued" if value is None else "succeeded"}
+            | {"best_epoch": None if value is None else 7, "seconds": None if value is None else 81.5}
+            for number, ((variant, seed), value) in enumerate(zip(cells, values, strict=True))
+        ]
+        row = {"n": 2, "mean": 0.875, "std": 0.0125, "best_epoch": 7.5, "seconds": 81.5, "failed": 0}
+        pair = {"n": 2, "mean_difference": 0.0625, "std_difference": 0.01, "p_value": 0.03}
+        return {
+            "object": "experiment",
+            "id": "exp_1",
+            "name": "which",
+            "metadata": {},
+            "created_at": 1_700_000_000,
+            "status": status,
+            "progress": {"queued": 2, "succeeded": 2},
+            "spec": {},
+            "variants": [{"name": name, "patch": {}} for name in ("joint", "two_stage")],
+            "seeds": [0, 1],
+            "metric": "val_accuracy",
+            "jobs": jobs,
+            "table": [row | {"variant": name, "values": {}} for name in ("joint", "two_stage")],
+            "comparisons": [pair | {"a": "joint", "b": "two_stage", "p_adjusted": 0.06, "differs": False}],
+            "test": "paired t-test",
+            "answer": "it is too early to say",
+        } | fields
+
+    return make

@@ -1,60 +1,11 @@
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
-
-from client.cli import app
-from client.processes import ROOT
 
 SPEC = {"dataset": {"path": "hymenoptera"}}
-
-
-@pytest.fixture
-def thaw(api):
-    """Runs a command in this process, against the test's server."""
-
-    def run(*arguments, url=api.url, **options):
-        return CliRunner().invoke(app, ["--url", url, *arguments], **options)
-
-    return run
-
-
-@pytest.fixture
-def start(api):
-    """Starts the real command."""
-    started = []
-
-    def run(*arguments, modules=""):
-        environment = os.environ | {"THAW_URL": api.url, "PYTHONPATH": f"{modules}{os.pathsep}{ROOT}"}
-        command = [sys.executable, "-m", "client", *arguments]
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=modules or None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def spec(tmp_path):
-    path = tmp_path / "spec.json"
-    path.write_text(json.dumps(SPEC))
-    return str(path)
 
 
 @pytest.fixture
@@ -252,6 +203,17 @@ def test_events_can_be_followed(api, thaw, make_job, make_event):
     api.on("GET", "/v1/jobs/job_1", make_job("succeeded"))
     lines = thaw("events", "job_1", "--follow", "--json").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == [1, 2]
+
+
+def test_jobs_of_an_experiment_are_listed(api, thaw, make_job):
+    api.on("GET", "/v1/jobs", api.page(make_job()))
+    assert thaw("jobs", "--experiment", "exp_1").exit_code == 0
+    assert api.requests[0].query == {"experiment": ["exp_1"], "limit": ["20"]}
+
+
+def test_cancel_of_an_experiment_cancels_all_of_it(api, thaw, make_experiment):
+    api.on("POST", "/v1/experiments/exp_1/cancel", make_experiment("cancelled"))
+    assert thaw("cancel", "exp_1").stdout == "exp_1 cancelled\n"
 
 
 def test_cancel_prints_the_new_status(api, thaw, make_job):

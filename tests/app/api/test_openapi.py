@@ -6,6 +6,7 @@ CALLS = {
     ("post", "/v1/jobs"),
     ("get", "/v1/jobs"),
     ("post", "/v1/jobs/plan"),
+    ("post", "/v1/jobs/find-lr"),
     ("get", "/v1/jobs/{job_id}"),
     ("delete", "/v1/jobs/{job_id}"),
     ("post", "/v1/jobs/{job_id}/cancel"),
@@ -16,6 +17,11 @@ CALLS = {
     ("get", "/v1/jobs/{job_id}/events"),
     ("get", "/v1/jobs/{job_id}/checkpoints"),
     ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
+    ("post", "/v1/experiments"),
+    ("get", "/v1/experiments"),
+    ("get", "/v1/experiments/{experiment_id}"),
+    ("delete", "/v1/experiments/{experiment_id}"),
+    ("post", "/v1/experiments/{experiment_id}/cancel"),
     ("get", "/v1/backbones"),
     ("get", "/v1/datasets"),
     ("get", "/v1/datasets/{name}"),
@@ -23,7 +29,11 @@ CALLS = {
     ("get", "/readyz"),
     ("get", "/metrics"),
 }
-NO_BODY = {("delete", "/v1/jobs/{job_id}"), ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download")}
+NO_BODY = {
+    ("delete", "/v1/jobs/{job_id}"),
+    ("delete", "/v1/experiments/{experiment_id}"),
+    ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +52,10 @@ def nodes(node):
     yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from nodes(child)
+
+
+def nested(part):
+    return set(part[0] if isinstance(part, list) else part)
 
 
 def examples(content):
@@ -111,10 +125,26 @@ def test_examples_of_what_is_sent_are_sound_specs(api, calls):
             assert response.status_code == 200, response.text
 
 
-def test_examples_of_answers_have_the_fields_of_real_ones(api, calls, post, hold, write_epoch):
+def test_examples_of_experiments_are_sound(api, calls):
+    (content,) = calls["post", "/v1/experiments"]["requestBody"]["content"].values()
+    assert len(examples(content)) == 2
+    for body in examples(content):
+        spec = {**body["spec"], "dataset": {"path": "shapes"}}
+        response = api.post("/v1/experiments", json={**body, "spec": spec, "seeds": [0]})
+        assert response.status_code == 201, response.text
+        api.post(f"/v1/experiments/{response.json()['id']}/cancel")
+
+
+def test_examples_of_answers_have_the_fields_of_real_ones(
+    api, calls, post, hold, write_epoch, make_experiment
+):
     held = hold()
     write_epoch(held, 1)
+    experiment = api.post("/v1/experiments", json=make_experiment()).json()["id"]
+    api.post(f"/v1/experiments/{experiment}/cancel")
     real = {
+        "/v1/experiments": "/v1/experiments",
+        "/v1/experiments/{experiment_id}": f"/v1/experiments/{experiment}",
         "/v1/jobs/{job_id}": f"/v1/jobs/{held.job_id}",
         "/v1/jobs": "/v1/jobs",
         "/v1/jobs/{job_id}/metrics": f"/v1/jobs/{held.job_id}/metrics",
@@ -129,6 +159,9 @@ def test_examples_of_answers_have_the_fields_of_real_ones(api, calls, post, hold
         assert set(answer) == set(example), path
         if "data" in example:
             assert set(answer["data"][0]) == set(example["data"][0]), path
+        for part in ("jobs", "table", "comparisons", "progress"):
+            if path == "/v1/experiments/{experiment_id}":
+                assert nested(answer[part]) == nested(example[part]), (path, part)
 
 
 def test_page_for_people_is_there(api):

@@ -1,13 +1,16 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.store.attempts import claim
 from app.store.database import Database
+from app.store.experiments import create_experiment
+from app.store.ids import new_id
 from app.store.jobs import create_job, get_job
 from app.store.migrate import migrate
-from app.store.records import Claim, Job
+from app.store.records import Claim, Experiment, Job, NewTrial
 
 
 @pytest.fixture
@@ -51,3 +54,30 @@ def reread(db: Database) -> Callable[[Job], Job]:
         return found
 
     return reread
+
+
+@pytest.fixture
+def experiment(db: Database) -> Callable[..., Experiment]:
+    """Makes an experiment with a job for each variant and seed, seed by seed."""
+
+    def make(variants=("a", "b"), seeds=(0, 1), **values) -> Experiment:
+        columns: dict[str, Any] = {
+            "id": new_id("exp"),
+            "name": None,
+            "metadata": {},
+            "spec": {},
+            "variants": [{"name": name, "patch": {}} for name in variants],
+            "seeds": list(seeds),
+            "metric": "val_accuracy",
+            "idempotency_key": None,
+            "request_hash": None,
+        }
+        trials = [
+            NewTrial(name, seed, f"x/{name}/{seed}", {"team": "zoo"}, 0, 3, {"seed": seed}, {"seed": seed})
+            for seed in seeds
+            for name in variants
+        ]
+        made, _ = create_experiment(db, columns | values, trials)
+        return made
+
+    return make

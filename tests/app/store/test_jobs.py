@@ -23,6 +23,7 @@ def test_job_record_has_every_column():
 
 
 def test_new_job_is_queued_with_what_was_sent(db, post):
+    older = post()
     job = post(
         spec={"recipe": {"name": "joint"}},
         resolved_spec={"stages": []},
@@ -30,13 +31,13 @@ def test_new_job_is_queued_with_what_was_sent(db, post):
         metadata={"team": "zoo", "run": "3"},
         priority=2,
         max_attempts=5,
-        parent="job_older",
+        parent=older,
     )
     assert get_job(db, job.id) == job
     assert job.status is Status.QUEUED
     assert (job.name, job.metadata) == ("ants and bees", {"team": "zoo", "run": "3"})
     assert (job.spec, job.resolved_spec) == ({"recipe": {"name": "joint"}}, {"stages": []})
-    assert (job.priority, job.max_attempts, job.parent) == (2, 5, "job_older")
+    assert (job.priority, job.max_attempts, job.parent) == (2, 5, older.id)
     assert (job.attempt, job.lost_attempts, job.worker, job.error) == (0, 0, None, None)
 
 

@@ -8,8 +8,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
 
 from app.store.database import Database
+from app.store.jobs import create_job, delete_job, list_jobs
 from app.store.migrate import is_current, migrate
 from app.store.tables import metadata
 
@@ -141,3 +143,133 @@ def test_downgrade_removes_every_table(db, url):
     command.downgrade(_command_line_config(url), "base")
     assert inspect(db.engine).get_table_names() == ["alembic_version"]
     assert not is_current(db)
+
+
+def _at(tmp_path, revision, name="old.db"):
+    url = f"sqlite:///{tmp_path / name}"
+    command.upgrade(_command_line_config(url), revision)
+    return url, Database(url)
+
+
+def _shape(db):
+    """The tables, columns and constraints by what they say, and the indexes by their SQL."""
+    found = inspect(db.engine)
+    tables = {
+        table: (
+            [
+                (column["name"], str(column["type"]), column["nullable"])
+                for column in found.get_columns(table)
+            ],
+            found.get_pk_constraint(table),
+            found.get_foreign_keys(table),
+            sorted(found.get_unique_constraints(table), key=str),
+            sorted((check["name"], check["sqltext"]) for check in found.get_check_constraints(table)),
+        )
+        for table in found.get_table_names()
+    }
+    return tables, _indexes(db)
+
+
+def _fill(db):
+    """Two jobs with all that hangs on them, and a third that was deleted after them."""
+    job = (
+        "INSERT INTO jobs (id, name, status, status_reason, created_at, priority, attempt, lost_attempts, "
+        "max_attempts, spec, resolved_spec, best) VALUES "
+        "('{0}', 'a {0}', 'succeeded', 'done', 1.5, 2, 1, 0, 3, '{{\"seed\": 7}}', '{{}}', '{{\"x\": 0.5}}')"
+    )
+    with db.write() as connection:
+        for name in ("job_1", "job_2", "job_3"):
+            connection.exec_driver_sql(job.format(name))
+        for statement in (
+            "DELETE FROM jobs WHERE id = 'job_3'",
+            "INSERT INTO job_metadata VALUES (1, 'team', 'zoo')",
+            "INSERT INTO attempts VALUES (2, 1, 'w', 1.0, 2.0, 'succeeded', 'done')",
+            "INSERT INTO epochs VALUES (2, 0, 1, 1, 'head', 1, '{}', 1.0)",
+            "INSERT INTO events VALUES (9, 1, 'job.created', 'info', 'x', '{}', 1.0)",
+            "INSERT INTO checkpoints (id, job_seq, attempt, stage, stage_index, epoch, global_epoch, path, "
+            "size, sha256, created_at) VALUES ('ckpt_1', 2, 1, 'head', 0, 1, 1, 'p', 1, 's', 1.0)",
+        ):
+            connection.exec_driver_sql(statement)
+
+
+def _rows(db, tables):
+    old = [
+        column["name"]
+        for column in inspect(db.engine).get_columns("jobs")
+        if column["name"] not in ("experiment", "variant", "seed")
+    ]
+    with db.read() as connection:
+        return {
+            table: connection.exec_driver_sql(
+                f"SELECT {', '.join(old) if table == 'jobs' else '*'} FROM {table} ORDER BY 1"
+            ).all()
+            for table in tables
+        }
+
+
+JOBS_AND_ALL_OF_THEM = ("jobs", "job_metadata", "attempts", "epochs", "events", "checkpoints")
+
+
+def test_experiments_come_to_a_database_with_jobs_and_lose_nothing(tmp_path):
+    url, old = _at(tmp_path, "0001")
+    _fill(old)
+    before = _rows(old, JOBS_AND_ALL_OF_THEM)
+    migrate(url)
+    assert _rows(old, JOBS_AND_ALL_OF_THEM) == before
+    assert all(len(rows) > 0 for rows in before.values())
+    jobs, _ = list_jobs(old)
+    assert [(job.id, job.experiment, job.variant, job.seed) for job in jobs] == [
+        ("job_2", None, None, None),
+        ("job_1", None, None, None),
+    ]
+    # Number 3 was given once.
+    assert create_job(old, spec={}, resolved_spec={})[0].seq == 4
+    delete_job(old, "job_2")
+    with old.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM checkpoints").scalar() == 0
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    old.dispose()
+
+
+def test_taking_experiments_away_keeps_their_jobs_as_jobs_of_their_own(tmp_path):
+    url, db = _at(tmp_path, "head")
+    _fill(db)
+    with db.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO experiments (id, metadata, created_at, spec, variants, seeds, metric) "
+            "VALUES ('exp_1', '{}', 1.0, '{}', '[]', '[0]', 'val_accuracy')"
+        )
+        connection.exec_driver_sql(
+            "UPDATE jobs SET experiment = 'exp_1', variant = 'a', seed = 0 WHERE seq = 1"
+        )
+    before = _rows(db, JOBS_AND_ALL_OF_THEM)
+    command.downgrade(_command_line_config(url), "0001")
+    assert _rows(db, JOBS_AND_ALL_OF_THEM) == before
+    first = _at(tmp_path, "0001", "first.db")[1]
+    assert _shape(db) == _shape(first)
+    with db.write() as connection:
+        connection.exec_driver_sql("DELETE FROM jobs")
+    command.upgrade(_command_line_config(url), "head")
+    assert create_job(db, spec={}, resolved_spec={})[0].seq == 4
+    for each in (db, first):
+        each.dispose()
+
+
+def test_a_database_that_grew_is_a_fresh_one(tmp_path, db):
+    url, old = _at(tmp_path, "0001")
+    _fill(old)
+    migrate(url)
+    assert _shape(old) == _shape(db)
+    old.dispose()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "variant", "seed"),
+    [("'exp_1'", "NULL", "0"), ("NULL", "'a'", "NULL"), ("NULL", "NULL", "0")],
+)
+def test_a_job_is_of_an_experiment_with_variant_and_seed_or_of_none(db, post, experiment, variant, seed):
+    post()
+    with pytest.raises(IntegrityError, match="variant_and_seed"), db.write() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE jobs SET experiment = {experiment}, variant = {variant}, seed = {seed}"
+        )

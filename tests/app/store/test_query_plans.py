@@ -5,6 +5,7 @@ from app.store.attempts import claim, heartbeat
 from app.store.checkpoints import get_checkpoint, list_checkpoints
 from app.store.epochs import list_epochs
 from app.store.events import list_events
+from app.store.experiments import list_experiments, list_trials
 from app.store.jobs import list_jobs
 from app.store.leases import sweep
 from app.store.states import Status
@@ -66,6 +67,20 @@ def test_list_by_status_walks_its_index(db, plan, post):
 def test_list_by_metadata_looks_pairs_up(db, plan):
     lines = plan(lambda: list_jobs(db, metadata={"number": "3"}))
     assert any("job_metadata" in line and line.startswith("SEARCH") for line in lines), lines
+
+
+def test_list_by_experiment_walks_its_index(db, plan, post, experiment):
+    made, after = experiment(), post().id
+    lines = plan(lambda: list_jobs(db, after=after, experiment=made.id))
+    assert any("INDEX ix_jobs_experiment (experiment=? AND seq<?)" in line for line in lines), lines
+
+
+def test_an_experiment_looks_its_jobs_and_their_checkpoints_up(db, plan, experiment):
+    made = experiment()
+    lines = plan(lambda: list_trials(db, made.id))
+    assert _scans(lines) == []
+    assert any("INDEX ix_jobs_experiment (experiment=?)" in line for line in lines), lines
+    assert _scans(plan(lambda: list_experiments(db, after=made.id))) == []
 
 
 def test_polls_look_their_rows_up(db, plan, post, take):

@@ -325,7 +325,7 @@ def weights(tmp_path_factory, registry):
 
 
 @pytest.fixture(scope="module")
-def seen() -> dict[str, tuple[Any, Any]]:
+def seen():
     """What came of specs that several cases start from."""
     return {}
 
@@ -334,7 +334,7 @@ def seen() -> dict[str, tuple[Any, Any]]:
 def outcome(run, job, uneven, weights, seen, tmp_path):
     """What a spec comes to: its plan, and all that its run leaves."""
 
-    def of(fields: Fields) -> tuple[Any, Any]:
+    def of(fields):
         key = json.dumps(fields, sort_keys=True)
         if key not in seen:
             spec = {**job(), **one_stage({}), **fields}
@@ -371,7 +371,7 @@ def test_changing_it_changes_the_run(outcome, part, field):
         assert before[1] != after[1]
 
 
-CHOICES = {
+CHOICES: dict[str, list[Any]] = {
     "augmentation": ["none", "light", "standard", "trivial", "randaugment"],
     "mix": [None, "mixup", "cutmix"],
     "sampler": ["shuffle", "balanced"],
