@@ -20,7 +20,9 @@ BODY: dict[str, Any] = {"name": "which", "spec": SPEC, "variants": [TWO_STAGE, J
 def problems(check=find_problems, **changes):
     with pytest.raises(Invalid) as caught:
         draft(BODY | changes, check)
-    return {detail["param"]: detail["message"] for detail in caught.value.body["error"]["details"]}
+    details = [(detail["param"], detail["message"]) for detail in caught.value.body["error"]["details"]]
+    assert len(details) == len(set(details)), "each problem is said once"
+    return dict(details)
 
 
 def variants(*patches):
@@ -146,6 +148,13 @@ def test_variants_that_choose_by_different_metrics_are_refused():
     assert problems(variants=[by_loss], metric="val_accuracy") == {
         "variants.0.patch": "variant 'loss' chooses its best epoch by val_loss, the experiment compares "
         "val_accuracy: all variants need the same checkpoints.metric"
+    }
+
+
+def test_a_base_with_another_metric_than_the_experiment_is_told_so_once():
+    assert problems(metric="val_loss", spec=SPEC | {"checkpoints": {"metric": "val_accuracy"}}) == {
+        "metric": "the spec says another checkpoints.metric; leave one of the two out: all variants need the "
+        "same checkpoints.metric"
     }
 
 
