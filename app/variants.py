@@ -200,20 +200,24 @@ def _below(path: str, problem: Problem) -> Problem:
 
 
 def _other_metrics(body: ExperimentBody, metric: str, specs: Sequence[ResolvedSpec]) -> Iterator[Problem]:
-    for index, spec in enumerate(specs):
+    same = f"all variants need the same {METRIC}"
+    of_base = False
+    for index, (variant, spec) in enumerate(zip(body.variants, specs, strict=True)):
         own = spec.metric
         if own == metric:
             continue
-        if body.metric is not None:
-            reason = f"the experiment compares {metric}"
-        else:
+        if body.metric is None:
             reason = f"variant {body.variants[0].name!r} by {metric}"
-        yield Problem(
-            f"variants.{index}.patch",
-            f"variant {body.variants[index].name!r} chooses its best epoch by {own}, {reason}: "
-            f"all variants need the same {METRIC}",
-            "other_metric",
-        )
+        elif sets(variant.patch, METRIC):
+            reason = f"the experiment compares {metric}"
+        else:  # said once, whatever the variant
+            of_base = True
+            continue
+        message = f"variant {variant.name!r} chooses its best epoch by {own}, {reason}: {same}"
+        yield Problem(f"variants.{index}.patch", message, "other_metric")
+    if of_base:
+        message = f"the spec says another {METRIC}; leave one of the two out: {same}"
+        yield Problem("metric", message, "other_metric")
 
 
 def _same_runs(body: ExperimentBody, specs: Sequence[ResolvedSpec]) -> Iterator[Problem]:

@@ -30,10 +30,9 @@ def experiments_table(experiments: Iterable[Experiment]) -> Table:
 
 
 def variants_table(experiment: Experiment) -> Table:
-    """A row per variant, with a column per seed where there are few."""
+    """A row per variant: the mean of its values, and a column per seed where there are few."""
     seeds = experiment.seeds if len(experiment.seeds) <= MANY_SEEDS else []
-    metric = one_line(experiment.metric)
-    columns = ["variant", "n", f"{metric} mean", "std", "best epoch", "seconds", "failed"]
+    columns = ["variant", "n", one_line(experiment.metric), "std", "epoch", "seconds", "failed"]
     table = table_of(*columns, *(f"seed {seed}" for seed in seeds))
     trials = {(trial.variant, trial.seed): trial for trial in experiment.jobs}
     for row in experiment.table:

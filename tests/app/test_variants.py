@@ -27,9 +27,9 @@ def expanded(spec):
 def check(body):
     """The problems of a spec that need no look at data or networks."""
     own = find_problems(body)
-    return own or combination_problems(
-        expanded(JobSpec.model_validate(body)), lambda index: f"stages.{index}"
-    )
+    if own:
+        return own
+    return combination_problems(expanded(JobSpec.model_validate(body)), lambda index: f"stages.{index}")
 
 
 def drafted(body, check):
@@ -39,7 +39,9 @@ def drafted(body, check):
 def problems(check=check, **changes):
     with pytest.raises(Invalid) as caught:
         drafted(BODY | changes, check)
-    return {detail["param"]: detail["message"] for detail in caught.value.body["error"]["details"]}
+    details = [(detail["param"], detail["message"]) for detail in caught.value.body["error"]["details"]]
+    assert len(details) == len(set(details)), "each problem is said once"
+    return dict(details)
 
 
 def variants(*patches):
@@ -168,6 +170,13 @@ def test_variants_that_choose_by_different_metrics_are_refused():
     }
 
 
+def test_a_base_with_another_metric_than_the_experiment_is_told_so_once():
+    assert problems(metric="val_loss", spec=SPEC | {"checkpoints": {"metric": "val_accuracy"}}) == {
+        "metric": "the spec says another checkpoints.metric; leave one of the two out: all variants need the "
+        "same checkpoints.metric"
+    }
+
+
 def test_the_experiments_metric_is_every_jobs_where_the_spec_says_none():
     sound = drafted(BODY | {"metric": "val_loss", "spec": SPEC | {"checkpoints": {"keep_last": 2}}}, check)
     assert sound.metric == "val_loss"
@@ -182,7 +191,7 @@ def test_the_experiments_metric_is_every_jobs_where_the_spec_says_none():
 
 def test_a_metric_that_no_run_reports_is_refused_once():
     (message,) = problems(metric="val_f1").values()
-    assert "'val_accuracy'" in message
+    assert "has no val_f1; it has val_accuracy" in message
     assert list(problems(metric="val_f1")) == ["metric"]
     assert list(problems(spec=SPEC | {"checkpoints": {"metric": "val_f1"}})) == ["spec.checkpoints.metric"]
 
