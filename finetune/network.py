@@ -27,6 +27,11 @@ class Blueprint:
     head_reason: str
 
     @property
+    def identity(self) -> tuple[str, dict[str, int]]:
+        """Which network it is, whatever its weights and its classes."""
+        return self.backbone.name, self.backbone.options(self.preprocessing.crop)
+
+    @property
     def skeleton(self) -> nn.Module:
         """Its structure on the meta device; look, do not change."""
         return skeleton(self.backbone, len(self.classes), self.preprocessing.crop)
