@@ -196,15 +196,16 @@ def test_other_code_has_another_key_even_where_it_answers_the_same(source, key, 
 
 def test_a_network_that_counts_what_goes_by_is_computed_every_time(registry, features, source):
     model = registry.find("restless").make(3, 16)
-    for turn in (1, 2):
+    for _ in range(2):
+        model.stem.seen.zero_()
         features(model, "head", source())
-        assert model.stem.seen == 24 * turn
+        assert model.stem.seen == 24
     assert features.counted() == (48, 0)
 
 
 def test_asking_for_the_key_draws_nothing_from_torchs_generator(model, source, key):
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     expected = torch.rand(3)
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     key(model, source())
     assert torch.equal(torch.rand(3), expected)

@@ -1,5 +1,6 @@
 """Whole runs that share a cache: the result is the same to the byte, whatever is in it."""
 
+import json
 import random
 import signal
 import subprocess
@@ -160,38 +161,49 @@ def test_a_run_that_goes_on_from_a_checkpoint_takes_its_features_from_the_cache(
     assert shas(told, events) == expected[1:]
 
 
+HEAD = {"epochs": 1, "freeze": {"policy": "backbone"}, "lr": {"schedule": {"name": "constant", "lr": 0.1}}}
+EVERYTHING = {
+    "epochs": 1,
+    "lr": {"schedule": {"name": "constant", "lr": 0.01}},
+    "augmentation": "standard",
+}
+SHUFFLENET = {
+    "dataset": {"path": "hues"},
+    "backbone": {"name": "shufflenet_v2_x0_5", "weights": None},
+    "stages": [HEAD, EVERYTHING],
+    "image_size": 32,
+    "batch_size": 8,
+    "precision": "fp32",
+}
 TRAIN = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
 import finetune
 from finetune.events import EpochEnded
 
-data, folder, cache, kill_at = *map(Path, sys.argv[1:4]), int(sys.argv[4])
+data, folder, cache, kill_at, spec = *map(Path, sys.argv[1:4]), int(sys.argv[4]), json.loads(sys.argv[5])
 torch.set_num_threads(1)
 replace, turns = Path.replace, [0]
 
 def killed(self, target):
-    turns[0] += str(cache) in str(self)
-    if kill_at and turns[0] == kill_at:
+    turns[0] += cache in self.parents
+    if turns[0] == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
     return replace(self, target)
 
 Path.replace = killed
-head = {"epochs": 1, "freeze": {"policy": "backbone"}, "lr": {"schedule": {"name": "constant", "lr": 0.1}}}
-full = {"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.01}}, "augmentation": "standard"}
-spec = {"dataset": {"path": "hues"}, "backbone": {"name": "shufflenet_v2_x0_5", "weights": None},
-        "stages": [head, full], "image_size": 32, "batch_size": 8, "precision": "fp32"}
-options = {"cache_dir": cache} if cache.name != "none" else {}
-for event in finetune.train(spec, folder, data_dir=data, device="cpu", **options):
+for event in finetune.train(spec, folder, data_dir=data, device="cpu", cache_dir=cache):
     if isinstance(event, EpochEnded):
         print(event.checkpoint.sha256)
 """
 
 
-def start(data_dir, tmp_path, name, cache, kill_at=0):
-    arguments = [str(part) for part in (data_dir, tmp_path / name, tmp_path / cache, kill_at)]
-    return subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True)
+def start(data_dir, tmp_path, name, kill_at=-1):
+    """A process that trains with the cache, and is killed before it moves an entry to its place."""
+    arguments = [data_dir, tmp_path / name, tmp_path / "cache", kill_at, json.dumps(SHUFFLENET)]
+    command = [sys.executable, "-c", TRAIN, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def said(process):
@@ -199,15 +211,13 @@ def said(process):
     return process.returncode, out.split()
 
 
-def test_processes_at_once_and_one_after_a_kill_in_the_middle_give_what_none_gives(data_dir, tmp_path):
-    code, expected = said(start(data_dir, tmp_path, "plain", "none"))
-    assert (code, len(expected)) == (0, 2)
-    assert said(start(data_dir, tmp_path, "killed", "cache", kill_at=20))[0] == -signal.SIGKILL
+def test_processes_at_once_after_a_kill_in_the_middle_give_what_none_gives(run, told, data_dir, tmp_path):
+    expected = shas(told, run(SHUFFLENET, tmp_path / "plain"))
+    assert said(start(data_dir, tmp_path, "killed", kill_at=20))[0] == -signal.SIGKILL
     left = entries(tmp_path / "cache")
     assert [path for path in left if path.name.startswith(".")], "it was killed before a rename"
-    both = [start(data_dir, tmp_path, name, "cache") for name in ("one", "other")]
+    both = [start(data_dir, tmp_path, name) for name in ("one", "other")]
     assert [said(process) for process in both] == [(0, expected), (0, expected)]
-    assert said(start(data_dir, tmp_path, "killed late", "cache", kill_at=1)) == (0, expected), (
-        "nothing to write"
-    )
-    assert list((tmp_path / "cache" / "features").iterdir())
+    again = run(SHUFFLENET, tmp_path / "again", cache_dir=tmp_path / "cache")
+    assert shas(told, again) == expected
+    assert counts(again) == ((0, 33), [(0, 33)])
