@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from finetune.cache import DEFAULT_BYTES
+
 PREFIX = "THAW_"
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -64,7 +66,7 @@ class Settings(BaseSettings):
 
     home_dir: Folder = Field(
         default=Path("thaw-home"),
-        description="Folder of what Thaw writes: its SQLite file, the artifacts, downloaded weights.",
+        description="Folder of what Thaw writes: its SQLite file, artifacts, downloaded weights, a cache.",
     )
     data_dir: Folder = Field(default=Path("data"), description="Folder with the datasets that jobs may name.")
     weights_dir: Folder = Field(
@@ -101,10 +103,21 @@ class Settings(BaseSettings):
         default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
     )
 
+    cache_bytes: int = Field(
+        default=DEFAULT_BYTES,
+        ge=0,
+        description="Bytes of decoded images and features that are kept for later jobs; 0 keeps none.",
+    )
+
     @property
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""
         return self.home_dir / "artifacts"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what jobs share and can compute anew; it may be emptied at any time."""
+        return self.home_dir / "cache"
 
 
 def load_settings() -> Settings:

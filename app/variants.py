@@ -182,9 +182,10 @@ def _of_the_specs(body: Any, patched: Mapping[int, Json], check: Check) -> Itera
     for index, problems in found.items():
         for problem in problems:
             set_here = problem.param is not None and sets(variants[index]["patch"], problem.param)
+            in_base = problem in of_base or (problem.param is not None and sets(base, problem.param))
             if problem.param == METRIC and not set_here and not sets(base, METRIC):
                 located = Problem("metric", problem.message, problem.code)
-            elif problem in of_base and not set_here:
+            elif in_base and not set_here:
                 located = _below("spec", problem)
             else:
                 located = _below(f"variants.{index}.patch", problem)

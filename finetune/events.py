@@ -10,11 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Data and network are ready. `plan` is what the plan endpoint shows; `device` is where it trains."""
+    """Data and network are ready. `plan` is what the plan endpoint shows; `device` is where it trains.
+
+    To check them, `images_decoded` images were decoded; `images_known` had been in an earlier run.
+    """
 
     plan: dict[str, Any]
     device: str
     precision: str
+    images_decoded: int = 0
+    images_known: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,16 @@ class StageStarted:
     trained_parameters: int
     frozen_parameters: int
     features_once: bool
+
+
+@dataclass(frozen=True)
+class FeaturesReady:
+    """A stage has its features: of so many images computed now, of so many taken from the cache."""
+
+    stage: str
+    stage_index: int
+    computed: int
+    cached: int
 
 
 @dataclass(frozen=True)
@@ -112,4 +127,4 @@ class RunEnded:
     result: dict[str, Any]
 
 
-Event = RunStarted | StageStarted | Progress | EpochEnded | StageEnded | Warned | RunEnded
+Event = RunStarted | StageStarted | FeaturesReady | Progress | EpochEnded | StageEnded | Warned | RunEnded

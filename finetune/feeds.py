@@ -73,25 +73,27 @@ class ImageFeed:
         return self._val.place(self._val.loader.in_order())
 
 
+def features_of(model: nn.Module, head: str, source: Source) -> Tensor:
+    """What the head takes of each image of a source, in the dataset's order. See `compute`."""
+    return compute(model, head, (images for images, _ in source.place(source.loader.in_order())))
+
+
 class FeatureFeed:
     """Features, computed once at the stage's start, through the head alone."""
 
-    def __init__(self, model: nn.Module, head: str, train: Source, val: Source, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        head: str,
+        train: Source,
+        val: Source,
+        sampling: Sampling,
+        features: Callable[[nn.Module, str, Source], Tensor] = features_of,
+    ) -> None:
         self.forward: Callable[[Tensor], Tensor] = model.get_submodule(head)
         self._batch_size, self._sampling = train.loader.batch_size, sampling
-        self._train = self._features(model, head, train)
-        self._val = self._features(model, head, val)
-
-    @staticmethod
-    def _features(model: nn.Module, head: str, source: Source) -> tuple[Tensor, Tensor]:
-        labels: list[Tensor] = []
-
-        def images() -> Iterator[Tensor]:
-            for batch, batch_labels in source.place(source.loader.in_order()):
-                labels.append(batch_labels)
-                yield batch
-
-        return compute(model, head, images()), torch.cat(labels)
+        self._train = features(model, head, train), train.loader.labels().to(train.device)
+        self._val = features(model, head, val), val.loader.labels().to(val.device)
 
     @staticmethod
     def _pick(split: tuple[Tensor, Tensor], batches: Batches) -> Inputs:

@@ -28,6 +28,11 @@ class Blueprint:
     head: Head
 
     @property
+    def identity(self) -> tuple[str, dict[str, int]]:
+        """Which network it is, whatever its weights and its classes."""
+        return self.backbone.name, self.backbone.options(self.preprocessing.crop)
+
+    @property
     def skeleton(self) -> nn.Module:
         """Its structure on the meta device; look, do not change."""
         return skeleton(self.backbone, self.head.outputs, self.preprocessing.crop)

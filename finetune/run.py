@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from finetune import device as devices
 from finetune import objectives
 from finetune.backbones import Registry
+from finetune.cache import Cache
 from finetune.checkpoint import Resume, load_state, load_weights
 from finetune.data.augmentation import View, training_view
-from finetune.data.decoding import undecodable
+from finetune.data.checking import Checked, check_files
 from finetune.data.folders import Dataset, Sample, open_dataset
+from finetune.data.images import Images
 from finetune.data.loading import Loader
-from finetune.errors import DatasetInvalid, SpecInvalid
+from finetune.errors import SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
+from finetune.kept_features import Features
 from finetune.network import Blueprint, build, draw, resolve_with
 from finetune.objectives import Objective
 from finetune.plan import Plan, StageTables, make_plan, tables_of
@@ -44,6 +47,9 @@ class Run:
     compute: devices.Compute
     model: nn.Module
     data_workers: int
+    images: Images
+    checked: Checked
+    features: Features
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
@@ -97,13 +103,13 @@ class Run:
         train = self.source(self.dataset.train, view)
         if table.features_once:
             head = self.blueprint.backbone.heads[0]
-            return FeatureFeed(self.model, head, train, self.val, table.sampling)
+            return FeatureFeed(self.model, head, train, self.val, table.sampling, self.features)
         return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
         pin = self.compute.device.type == "cuda"
-        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin)
+        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, self.images)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
     def judged(self, record: EpochRecord) -> dict[str, float | None]:
@@ -154,6 +160,7 @@ def prepare(
     data_workers: int,
     job: str | None,
     job_file: Path | None,
+    cache: Cache | None,
 ) -> Run:
     """Checks the data, builds the network, draws up the tables.
 
@@ -165,7 +172,8 @@ def prepare(
     if problems:
         raise SpecInvalid(problems)
     dataset = open_dataset(data_dir, resolved.dataset, resolved.seed)
-    _check_files(dataset, data_dir)
+    images = Images(cache, data_dir.resolve())
+    checked = check_files(dataset, data_dir, images)
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
     tables = tables_of(resolved, blueprint, dataset)
     compute = devices.choose(device, resolved.precision)
@@ -182,18 +190,9 @@ def prepare(
         compute=compute,
         model=model.to(compute.device).to(memory_format=torch.channels_last),
         data_workers=data_workers,
+        images=images,
+        checked=checked,
+        features=Features(cache, images.root, blueprint.identity),
     )
     run.val = run.source(dataset.val, blueprint.preprocessing.centre)
     return run
-
-
-def _check_files(dataset: Dataset, data_dir: Path) -> None:
-    """Decodes every image once, as one that cannot be decoded would end the run in the middle of an epoch."""
-    bad = undecodable(sample.path for sample in (*dataset.train, *dataset.val))
-    if bad:
-        root = data_dir.resolve()
-        named = "; ".join(f"{path.relative_to(root)} ({reason})" for path, reason in bad[:10])
-        more = f"; and {len(bad) - 10} more" if len(bad) > 10 else ""
-        raise DatasetInvalid(
-            f"{len(bad)} files cannot be decoded, mend or remove them: {named}{more}", "dataset.path"
-        )

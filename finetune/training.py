@@ -11,6 +11,7 @@ from torch import Tensor
 
 from finetune import freezing, range_test
 from finetune.backbones import Registry
+from finetune.cache import DEFAULT_BYTES, Cache
 from finetune.checkpoint import Resume
 from finetune.clock import Clock
 from finetune.errors import FinetuneError, NonfiniteLoss, OutOfMemory, SpecInvalid
@@ -18,6 +19,7 @@ from finetune.events import (
     EpochEnded,
     EpochRecord,
     Event,
+    FeaturesReady,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -53,6 +55,8 @@ def train(
     job: str | None = None,
     job_file: Path | None = None,
     keep_all: bool = False,
+    cache_dir: str | Path | None = None,
+    cache_bytes: int = DEFAULT_BYTES,
 ) -> Iterator[Event]:
     """Fine-tunes a network as the spec says, and tells what happens as it happens.
 
@@ -71,6 +75,8 @@ def train(
         job: what the checkpoints name as their job.
         job_file: the checkpoint that `backbone.weights.job` stands for.
         keep_all: leave the removing of checkpoints to the caller.
+        cache_dir: where images and features are kept for other runs; the result does not depend on it.
+        cache_bytes: how large that may become; 0 keeps nothing.
 
     Raises:
         FinetuneError: one of the tree in `finetune.errors`, before training or in it.
@@ -87,6 +93,7 @@ def train(
             data_workers=data_workers,
             job=job,
             job_file=job_file,
+            cache=Cache(Path(cache_dir), cache_bytes) if cache_dir and cache_bytes else None,
         )
         yield from _run(run, resume, keep_all)
     except torch.OutOfMemoryError as error:
@@ -116,7 +123,8 @@ def _out_of_memory(spec: JobSpec) -> FinetuneError:
 
 def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
     plan = run.plan.model_dump(mode="json")
-    yield RunStarted(plan, str(run.compute.device), run.compute.precision)
+    checked = run.checked
+    yield RunStarted(plan, str(run.compute.device), run.compute.precision, checked.decoded, checked.known)
     for warning in run.plan.warnings:
         yield Warned(warning)
     if run.spec.range_test is not None:
@@ -144,6 +152,8 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         table.name, index, run.standing.epoch + 1, table.trained_parameters, frozen, table.features_once
     )
     feed = run.feed(index, table)
+    if table.features_once:
+        yield FeaturesReady(table.name, index, *run.features.counted())
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
         freezing.set_training_mode(model, table.freezing)

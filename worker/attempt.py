@@ -73,6 +73,8 @@ def _train(order: Order, connection: Connection) -> None:
         job=order.job,
         job_file=order.job_file,
         keep_all=True,
+        cache_dir=order.cache_dir,
+        cache_bytes=order.cache_bytes,
     )
     sent = 0.0
     for event in events:

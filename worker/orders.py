@@ -23,6 +23,8 @@ class Order:
     resume_weights: Path | None = None
     resume_state: Path | None = None
     job_file: Path | None = None
+    cache_dir: Path | None = None
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)

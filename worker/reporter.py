@@ -10,6 +10,7 @@ from app.store.records import Claim, Level, NewCheckpoint
 from finetune.events import (
     EpochEnded,
     Event,
+    FeaturesReady,
     Progress,
     RunEnded,
     RunStarted,
@@ -47,12 +48,11 @@ class Reporter:
             case RunEnded():
                 self.result = event.result
             case RunStarted():
-                head = event.plan["head"]
-                data = {"device": event.device, "precision": event.precision, "head": head}
-                text = f"training on {event.device} in {event.precision}; {_head_text(head)}"
-                self._event("job.prepared", text, data=data)
+                self._event("job.prepared", _prepared_text(event), data=_prepared_data(event))
             case StageStarted():
                 self._event("stage.started", _stage_text(event), data=asdict(event))
+            case FeaturesReady():
+                self._event("stage.features", _features_text(event), data=asdict(event))
             case StageEnded():
                 why = "stopped early" if event.stopped_early else "ended"
                 text = f"stage {event.stage} {why} after {event.epochs} epochs"
@@ -96,6 +96,18 @@ class Reporter:
                     (self._artifacts / path).unlink(missing_ok=True)
 
 
+def _prepared_data(event: RunStarted) -> dict[str, Any]:
+    images = {"decoded": event.images_decoded, "known": event.images_known}
+    about = {"device": event.device, "precision": event.precision}
+    return {**about, "head": event.plan["head"], "images": images}
+
+
+def _prepared_text(event: RunStarted) -> str:
+    known, all_ = event.images_known, event.images_decoded + event.images_known
+    before = f"; {known} of {all_} images were checked by an earlier job" if known else ""
+    return f"training on {event.device} in {event.precision}; {_head_text(event.plan['head'])}{before}"
+
+
 def _head_text(head: dict[str, Any]) -> str:
     """What became of the head, and of which classes its rows are kept and new where it is both."""
     if head["action"] != "adapted":
@@ -104,6 +116,12 @@ def _head_text(head: dict[str, Any]) -> str:
         ", ".join(head[key][:NAMED]) + ("…" if len(head[key]) > NAMED else "") for key in ("kept", "new")
     )
     return f"the head keeps what it knows of {kept}; new are {new}"
+
+
+def _features_text(event: FeaturesReady) -> str:
+    computed = [f"of {event.computed} images computed"] if event.computed else []
+    cached = [f"of {event.cached} images taken from the cache"] if event.cached else []
+    return f"stage {event.stage}: features {', '.join(computed + cached)}"
 
 
 def _stage_text(event: StageStarted) -> str:

@@ -162,6 +162,8 @@ class Supervisor:
             resume_weights=artifacts / resume.path if resume else None,
             resume_state=artifacts / resume.state_path if resume and resume.state_path else None,
             job_file=self._job_file(claim),
+            cache_dir=settings.cache_dir,
+            cache_bytes=settings.cache_bytes,
         )
 
     def _job_file(self, claim: Claim) -> Path | None:

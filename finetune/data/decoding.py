@@ -1,7 +1,7 @@
 """From a file to pixels."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,12 +37,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def undecodable(paths: Iterable[Path]) -> list[tuple[Path, str]]:
+def undecodable(paths: Iterable[Path], read: Callable[[Path], Tensor] = decode) -> list[tuple[Path, str]]:
     """Decodes every file once; the ones that cannot be, each with the reason."""
 
     def reason(path: Path) -> str | None:
         try:
-            decode(path)
+            read(path)
         except Undecodable as error:
             return str(error).replace(os.fspath(path), path.name)
         return None

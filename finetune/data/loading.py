@@ -4,8 +4,9 @@ The data workers get with each index all that its view depends on, so their numb
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,19 +29,21 @@ class Batch:
 
 
 Key = tuple[int, int]  # (sample index, seed of its view)
+Read = Callable[[Path], Tensor]  # a file → uint8 (3, H, W)
 
 
 class Views(TorchDataset[tuple[Tensor, int]]):
     """Samples as views, asked for by key."""
 
-    def __init__(self, samples: Sequence[Sample], view: View) -> None:
+    def __init__(self, samples: Sequence[Sample], view: View, read: Read = decode) -> None:
         self.samples = samples
         self.view = view
+        self.read = read
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         index, seed = key
         sample = self.samples[index]
-        image = decode(sample.path)
+        image = self.read(sample.path)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.view(image), sample.label
@@ -63,19 +66,30 @@ class Loader:
     """Gives the batches of one pass after another over the same samples and views."""
 
     def __init__(
-        self, samples: Sequence[Sample], view: View, batch_size: int, workers: int, pin: bool
+        self,
+        samples: Sequence[Sample],
+        view: View,
+        batch_size: int,
+        workers: int,
+        pin: bool,
+        read: Read = decode,
     ) -> None:
         self.count = len(samples)
+        self.samples, self.view = samples, view
         self.batch_size = batch_size
         self._cursor = _Cursor()
         self._loader = DataLoader(
-            Views(samples, view),
+            Views(samples, view, read),
             batch_sampler=self._cursor,
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_collate,
             pin_memory=pin,
         )
+
+    def labels(self) -> Tensor:
+        """The labels of all samples in the dataset's order, int64 (N,)."""
+        return torch.tensor([sample.label for sample in self.samples])
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, in the dataset's order."""

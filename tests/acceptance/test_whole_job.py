@@ -111,6 +111,18 @@ def test_same_spec_gives_the_same_bytes(client, job, make_spec, ended, tmp_path,
     assert first.bytes == second.bytes
 
 
+def test_next_job_on_the_dataset_takes_from_the_cache_what_it_shares_with_the_first(
+    client, job, make_spec, ended
+):
+    spec = make_spec()
+    spec["stages"][0]["lr"]["schedule"]["lr"] = 0.2
+    told = client.events(ended(client, client.submit(spec).id).id)
+    (prepared,) = [event for event in told if event.type == "job.prepared"]
+    assert prepared.data["images"] == {"decoded": 0, "known": 54}
+    (ready,) = [event for event in told if event.type == "stage.features"]
+    assert (ready.data["computed"], ready.data["cached"]) == (0, 54)
+
+
 def test_job_can_be_followed_while_it_runs(client, make_spec, ended, until):
     job = client.submit(make_spec(backbone={"name": "tiny_slow", "weights": None}))
     running = until(lambda: (found := client.job(job.id)).progress and found, 30, "there is progress")

@@ -28,6 +28,7 @@ def test_nothing_needs_to_be_set(monkeypatch, tmp_path):
     assert settings.home_dir == tmp_path / "thaw-home"
     assert (settings.data_dir, settings.weights_dir) == (tmp_path / "data", tmp_path / "weights")
     assert settings.artifacts_dir == tmp_path / "thaw-home" / "artifacts"
+    assert settings.cache_dir == tmp_path / "thaw-home" / "cache"
     assert settings.database_url == f"sqlite:///{tmp_path}/thaw-home/thaw.db"
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8321, "auto")
     assert settings.backbones == ()
@@ -54,6 +55,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "poll_seconds": "1.5",
         "grace_seconds": "6",
         "stall_seconds": "7",
+        "cache_bytes": "1000000",
     }
     assert set(values) == set(Settings.model_fields)
     for name, value in values.items():

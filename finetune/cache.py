@@ -1,0 +1,191 @@
+"""A folder of things that are dear to compute and the same every time, shared by all processes.
+
+Nothing depends on it. An entry may be absent, damaged or evicted at any moment, the disk full, the folder
+read-only: `get` then finds nothing, `put` keeps nothing, and what was looked for is computed anew.
+
+Entries appear whole or not at all (temporary file, rename). They are not synced to the disk: what a power
+failure leaves behind has a wrong checksum, and goes when somebody looks for it.
+"""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
+
+DEFAULT_BYTES = 10 * 2**30
+HEADER = struct.Struct("<8sQI44x")  # magic, length and CRC-32 of the content; the content is aligned to 64
+MAGIC = b"thaw-1\x00\x00"
+FREED = 0.05  # of the budget; eviction looks at every entry, and so must not be due at every `put`
+TOUCH_AFTER = 60.0  # seconds; an entry's time of last use need not be more exact
+ABANDONED_AFTER = 3600.0  # seconds after which nobody writes a temporary file any more
+LOCK_PATIENCE = 1.0  # seconds; whoever holds the lock longer hangs, and nobody hangs with it
+LOOK_AGAIN = 10.0  # seconds between two searches for room where there was none
+
+
+def key_of(*parts: object) -> str:
+    """A key made from all parts, each of which says all of itself in its `repr`."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+class Cache:
+    """Entries of several kinds below a folder, together no larger than a budget in bytes."""
+
+    def __init__(self, root: Path, budget: int) -> None:
+        self.root, self.budget = root, budget
+        self._no_room_until = 0.0
+
+    def holds(self, kind: str, key: str) -> bool:
+        """Whether there is an entry, sound or not. Counts as a use."""
+        try:
+            _touch(self._path(kind, key))
+        except OSError:
+            return False
+        return True
+
+    def get(self, kind: str, key: str) -> bytearray | None:
+        """An entry's content; None where there is none, or a damaged one, which is removed."""
+        path = self._path(kind, key)
+        try:
+            with path.open("rb") as file:
+                content = _read(file)
+            if content is None:
+                path.unlink()
+            else:
+                _touch(path)
+        except OSError:  # it was evicted just now, or is not ours to touch
+            pass
+        else:
+            return content
+        return None
+
+    def put(self, kind: str, key: str, parts: Sequence[memoryview], idle_seconds: float = 0.0) -> None:
+        """Keeps what the parts hold one after another, if there is room or room can be made.
+
+        Room is made by evicting what has not been used for longest, and for `idle_seconds` at least. With
+        more entries in use than fit, the first ones then stay, where each would else evict the next needed.
+        """
+        path = self._path(kind, key)
+        temporary = path.with_name(f".{key}.{secrets.token_hex(8)}")
+        with suppress(OSError):  # no room on the disk, no right to write, or a lock that does not come free
+            if path.exists():
+                return
+            try:
+                size = HEADER.size + sum(part.nbytes for part in parts)
+                if self._reserve(temporary, size, idle_seconds):
+                    _write(temporary, parts)
+                    temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def _reserve(self, temporary: Path, size: int, idle_seconds: float) -> bool:
+        """Makes a file of that size if there is room, and counts it: all processes keep to one budget."""
+        if size > self.budget or (idle_seconds and time.monotonic() < self._no_room_until):
+            return False
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(self.root / ".total") as file:
+            total = _total(file)
+            if total is None or total + size > self.budget:
+                total = self._make_room(size, idle_seconds)
+            fits = total + size <= self.budget
+            if fits:
+                with temporary.open("xb") as reserved:
+                    reserved.truncate(size)
+            file.seek(0)
+            file.truncate()
+            file.write(b"%d" % (total + size if fits else total))
+        if not fits:
+            self._no_room_until = time.monotonic() + LOOK_AGAIN
+        return fits
+
+    def _make_room(self, size: int, idle_seconds: float) -> int:
+        """Evicts if it must; gives the bytes that there are then."""
+        now, found = time.time(), sorted(self._files())
+        total = sum(bytes_ for _, bytes_, _ in found)
+        if total + size <= self.budget:
+            return total
+        for used, bytes_, path in found:
+            if total + size <= (1 - FREED) * self.budget:
+                break
+            idle = abs(now - used)  # a time in the future is that of a clock that was put right
+            if idle < (ABANDONED_AFTER if path.name.startswith(".") else idle_seconds):
+                continue
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                total -= bytes_
+        return total
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """All files of all kinds, the temporary ones too: time of last use, bytes, path."""
+        for kind in self.root.iterdir():
+            if not kind.is_dir():
+                continue
+            for entry in os.scandir(kind):
+                with suppress(FileNotFoundError):  # its owner renamed or removed it just now
+                    found = entry.stat()
+                    yield found.st_mtime, found.st_size, Path(entry.path)
+
+
+def _touch(path: Path) -> None:
+    if abs(time.time() - path.stat().st_mtime) > TOUCH_AFTER:
+        os.utime(path)
+
+
+def _read(file: BufferedReader) -> bytearray | None:
+    header = file.read(HEADER.size)
+    size = os.fstat(file.fileno()).st_size - HEADER.size
+    if size < 0:
+        return None
+    magic, length, checksum = HEADER.unpack(header)
+    if magic != MAGIC or length != size:
+        return None
+    content = bytearray(length)
+    return content if file.readinto(content) == length and zlib.crc32(content) == checksum else None
+
+
+def _write(temporary: Path, parts: Sequence[memoryview]) -> None:
+    length = checksum = 0
+    for part in parts:
+        length += part.nbytes
+        checksum = zlib.crc32(part, checksum)
+    with temporary.open("r+b") as file:
+        file.write(HEADER.pack(MAGIC, length, checksum))
+        for part in parts:
+            file.write(part)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """A file that one thread of one process has at a time; a process that is killed lets it go.
+
+    Raises:
+        OSError: it did not come free in time, or cannot be opened.
+    """
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+        yield file
+
+
+def _total(file: BinaryIO) -> int | None:
+    """The bytes counted so far; None where the count has been lost."""
+    file.seek(0)
+    text = file.read(32)
+    return int(text) if text.isdigit() else None
