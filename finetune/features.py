@@ -62,6 +62,7 @@ def only_head_trains(model: nn.Module, heads: tuple[str, ...], stage: StageSpec,
     owners = {owner(name) for name, _ in model.named_parameters() if name not in freezing.parameters}
     return (
         isinstance(stage.augmentation, NoAugmentation)
+        and stage.mix is None  # a mixed image is new in each epoch
         and len(heads) == 1
         and trained <= head | above
         and owners <= head

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from finetune.freezing import Freezing
+from finetune.freezing import BATCH_NORM, Freezing
 from finetune.modules import blocks, matching, owner, summarize
 from finetune.spec.schedules import LrPlan
 
 DEFAULT = "default"
+NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,19 @@ def _layer_entries(model: nn.Module, containers: tuple[str, ...], decay: float) 
 def _by_decay(
     model: nn.Module, name: str, factor: float, parameters: list[str], spares: bool
 ) -> Iterator[Group]:
-    """One group, or where norms and biases (all that has one dimension) are spared the two parts of it."""
-    flat = [p for p in parameters if spares and model.get_parameter(p).ndim <= 1]
-    others = [p for p in parameters if p not in set(flat)]
+    """One group, or where norms and biases are spared the two parts of it."""
+    spared = [p for p in parameters if spares and _is_norm_or_bias(model, p)]
+    others = [p for p in parameters if p not in set(spared)]
     if others:
         yield _group(model, name, factor, others, decays=True)
-    if flat:
-        yield _group(model, f"{name} (no decay)", factor, flat, decays=False)
+    if spared:
+        yield _group(model, f"{name} (no decay)", factor, spared, decays=False)
+
+
+def _is_norm_or_bias(model: nn.Module, parameter: str) -> bool:
+    """All that has one dimension, and of the layers known to normalise also what has more."""
+    module = model.get_submodule(owner(parameter))
+    return model.get_parameter(parameter).ndim <= 1 or isinstance(module, NORMS)
 
 
 def _group(model: nn.Module, name: str, factor: float, parameters: list[str], *, decays: bool) -> Group:

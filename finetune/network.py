@@ -14,6 +14,7 @@ from finetune.head import Head, decide, drop_before
 from finetune.modules import blocks
 from finetune.recipes import resolve
 from finetune.seeds import derive
+from finetune.sizes import sizes_of
 from finetune.spec.job import JobSpec, ResolvedSpec, objective_of
 
 
@@ -24,7 +25,8 @@ class Blueprint:
     backbone: Backbone
     source: Source | None
     classes: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing  # evaluation's, which travels with the checkpoints
+    training_preprocessing: Preprocessing
     head: Head
 
     @property
@@ -59,13 +61,14 @@ def draw(
     """Decides on head and preprocessing, and holds the weights' names and shapes against the network.
 
     Raises:
-        SpecInvalid, WeightsNotFound, WeightsIncompatible: as `find_source` says, or the weights do not fit.
+        SpecInvalid, WeightsNotFound, WeightsIncompatible: as `find_source` and `sizes_of` say, or the weights
+            do not fit.
     """
     backbone = registry.find(spec.backbone.name)
     source = find_source(spec.backbone, backbone, weights_dir, job_file)
-    usual = source.preprocessing if source and source.preprocessing else backbone.preprocessing
+    evaluation, training = sizes_of(spec, backbone, source)
     head = decide(objective_of(spec.objective, spec.recipe), spec.head.keep, classes, source)
-    blueprint = Blueprint(backbone, source, classes, usual.at(spec.image_size), head)
+    blueprint = Blueprint(backbone, source, classes, evaluation, training, head)
     if source and source.shapes is not None:
         wrong = differences(blueprint.skeleton, backbone.heads, head.whole, head.rows, source.shapes, source)
         if wrong:

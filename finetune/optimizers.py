@@ -16,7 +16,14 @@ Rows = list[dict[str, Any]]
 def _lamb(groups: Rows, spec: Lamb) -> torch.optim.Optimizer:
     from timm.optim.lamb import Lamb as TimmLamb  # of an extra: loaded where it is asked for
 
-    return TimmLamb(groups, lr=0.0, betas=_pair(spec.betas), eps=spec.eps, weight_decay=spec.weight_decay)
+    return TimmLamb(
+        groups,
+        lr=0.0,
+        betas=_pair(spec.betas),
+        eps=spec.eps,
+        weight_decay=spec.weight_decay,
+        max_grad_norm=None,  # timm's clips at 1 unless told: here the stage's max_grad_norm alone decides
+    )
 
 
 def _lion(groups: Rows, spec: Lion) -> torch.optim.Optimizer:

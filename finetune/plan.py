@@ -92,6 +92,7 @@ class Plan(PlanPart):
     images: dict[str, int]
     head: PlannedHead
     preprocessing: dict[str, Any]
+    training_preprocessing: dict[str, Any]
     stages: list[PlannedStage]
     warnings: list[str]
 
@@ -134,7 +135,7 @@ class StageTables:
         model, heads = blueprint.skeleton, blueprint.backbone.heads
         if not only_head_trains(model, heads, self.stage, self.freezing):
             return False
-        taken = head_input(model, heads[0], blueprint.preprocessing.crop)
+        taken = head_input(model, heads[0], blueprint.training_preprocessing.crop)
         return taken is not None and taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
 
 
@@ -163,6 +164,7 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
             new=list(head.new),
         ),
         preprocessing=blueprint.preprocessing.to_json(),
+        training_preprocessing=blueprint.training_preprocessing.to_json(),
         stages=[_planned(table, blueprint) for table in tables],
         warnings=_warnings(spec, blueprint, dataset, tables),
     )
@@ -279,6 +281,9 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> li
     warnings += [f"the factor of {name!r} touches only frozen modules" for name in table.grouping.idle]
     still = [group.name for group in table.grouping.groups if group.factor == 0]
     warnings += [f"the group {name!r} has factor 0: it is trained at a rate of 0" for name in still]
+    optimizer = table.stage.optimizer
+    if not optimizer.decay_norms_and_biases and optimizer.weight_decay == 0:
+        warnings.append("decay_norms_and_biases has no effect: weight_decay is 0")
     if first and blueprint.source is None and freezing.parameters:
         warnings.append("what is frozen has random weights, as backbone.weights is null")
     normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())

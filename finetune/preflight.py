@@ -18,9 +18,18 @@ from finetune.lr import unusable_rate
 from finetune.modules import UnknownModule, matching
 from finetune.network import resolve_with
 from finetune.optimizers import unavailable
+from finetune.sizes import check_train_size, sizes_of
 from finetune.spec import find_problems, parse_part
 from finetune.spec.combinations import combination_problems
-from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights, ResolvedSpec
+from finetune.spec.job import (
+    BackboneSpec,
+    DatasetSpec,
+    FileWeights,
+    JobSpec,
+    JobWeights,
+    PreprocessingSpec,
+    ResolvedSpec,
+)
 from finetune.spec.objectives import Triplet
 from finetune.spec.problems import Problem
 from finetune.spec.stages import FreezeBefore, FreezeExcept, FreezeModules, StageSpec
@@ -67,13 +76,31 @@ def _backbone_problems(body: Any, spec: BackboneSpec, registry: Registry, weight
     if whole is not None:
         in_recipe = whole.recipe is not None
         path_of: StagePath = (lambda index: "recipe") if in_recipe else (lambda index: f"stages.{index}")
-        return problems + resolved_problems(resolve_with(registry, whole), registry, path_of)
+        problems += resolved_problems(resolve_with(registry, whole), registry, path_of)
+        return problems + _size_problems(whole, backbone, weights_dir)
     size = body.get("image_size") if isinstance(body, dict) else None
     if type(size) is int and 8 <= size <= 4096:
         problems += _attempt(lambda: check_image_size(backbone, size))
+    preprocessing = parse_part(PreprocessingSpec, body, "preprocessing")
+    if preprocessing is not None and preprocessing.train_size is not None:
+        train_size = preprocessing.train_size
+        problems += _attempt(lambda: check_train_size(backbone, train_size))
     for param, stage in _stages(body):
         problems += _stage_problems(param, stage, backbone, model)
     return problems
+
+
+def _size_problems(spec: JobSpec, backbone: Backbone, weights_dir: Path) -> list[Problem]:
+    """What `sizes_of` says, where what the weights expect is known; a job's checkpoint is opened later."""
+    source = None
+    if not isinstance(spec.backbone.weights, JobWeights):
+        try:
+            source = find_source(spec.backbone, backbone, weights_dir, None)
+        except FinetuneError:
+            return []  # told already, or when the weights are read
+    elif spec.image_size is None:
+        return []
+    return _attempt(lambda: sizes_of(spec, backbone, source))
 
 
 StagePath = Callable[[int], str]  # where a request says a stage
@@ -89,6 +116,9 @@ def resolved_problems(
     if spec.image_size is not None:
         size = spec.image_size
         problems += _attempt(lambda: check_image_size(backbone, size))
+    if spec.preprocessing.train_size is not None:
+        train_size = spec.preprocessing.train_size
+        problems += _attempt(lambda: check_train_size(backbone, train_size))
     try:
         model = skeleton(backbone, None if embeds else backbone.num_classes, backbone.preprocessing.crop)
     except SpecInvalid as error:

@@ -99,7 +99,7 @@ class Run:
 
     def feed(self, index: int, table: StageTables) -> Feed:
         """What the stage's epochs run over."""
-        view = training_view(table.stage.augmentation, self.blueprint.preprocessing)
+        view = training_view(table.stage.augmentation, self.blueprint.training_preprocessing)
         train = self.source(self.dataset.train, view)
         if table.features_once:
             head = self.blueprint.backbone.heads[0]

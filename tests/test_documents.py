@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from app.settings import PREFIX, Settings
-from finetune.spec import find_problems
+from finetune.spec import JobSpec, StageSpec, find_problems
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,6 +38,26 @@ def test_the_readme_gives_the_defaults_that_the_program_has():
             )
         else:  # said in words, as it depends on the machine or on other settings
             assert field.default_factory is not None or field.default == ()
+
+
+def _choices(schema):
+    """The names of all kinds of parts (`{"const": "cosine"}`) that a spec's schema allows."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("const"), str):
+            yield schema["const"]
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _choices(part)
+
+
+def test_the_readme_tells_of_every_field_and_every_choice_of_a_spec():
+    rows = "".join(line for line in README.splitlines() if line.startswith("| "))
+    for part in (StageSpec, JobSpec):
+        assert [name for name in part.model_fields if not re.search(rf"`{name}[`.]", rows)] == []
+    choices = sorted(set(_choices(JobSpec.model_json_schema())))
+    assert {"randaugment", "lion", "gradual", "focal", "before"} <= set(choices)
+    assert [name for name in choices if not re.search(rf"`\W*{name}\W*`", rows)] == []
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)

@@ -15,7 +15,11 @@ LARGEST = 8192  # pixels
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Short side to `resize` pixels, centre of `crop` × `crop`, to [0, 1], minus mean, by deviation."""
+    """Short side to `resize` pixels, centre of `crop` × `crop`, to [0, 1], minus mean, by deviation.
+
+    A run has two: evaluation's, which is the weights' own and travels with every checkpoint, and training's,
+    which differs from it in size at most.
+    """
 
     resize: int = 256
     crop: int = 224

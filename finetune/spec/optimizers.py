@@ -69,7 +69,7 @@ class RmsProp(Decaying):
 
 
 class Lamb(Decaying):
-    """LAMB (You et al. 2020), timm's: each tensor's step scaled to its norm."""
+    """LAMB (You et al. 2020), timm's: Adam's step, scaled to the tensor's norm where weights decay."""
 
     name: Literal["lamb"]
     betas: Betas = Field(default=[0.9, 0.999])

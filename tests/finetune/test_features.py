@@ -29,6 +29,10 @@ CASES = [
     ({"freeze": {"policy": "backbone"}, "batch_norm": "update"}, False),
     ({"freeze": {"policy": "backbone"}, "augmentation": "light"}, False),
     ({"freeze": {"policy": "backbone"}, "augmentation": "standard"}, False),
+    ({"freeze": {"policy": "backbone"}, "augmentation": "trivial"}, False),
+    ({"freeze": {"policy": "backbone"}, "augmentation": "randaugment"}, False),
+    ({"freeze": {"policy": "backbone"}, "mix": "mixup"}, False),
+    ({"freeze": {"policy": "backbone"}, "mix": "cutmix"}, False),
 ]
 
 

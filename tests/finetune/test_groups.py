@@ -30,7 +30,7 @@ NET = Net()
 PARAMETERS = [name for name, _ in NET.named_parameters()]
 
 
-def grouped(lr, freeze=None):
+def grouped(lr, freeze=None, spares=False):
     stage = StageSpec.model_validate(
         {
             "epochs": 1,
@@ -39,7 +39,7 @@ def grouped(lr, freeze=None):
         }
     )
     freezing = freezing_of(NET, ("head",), stage.freeze, "eval")
-    return groups_of(NET, ("head",), ("blocks",), freezing, stage.lr), freezing
+    return groups_of(NET, ("head",), ("blocks",), freezing, stage.lr, spares=spares), freezing
 
 
 def factors(*entries, **fields):
@@ -149,10 +149,70 @@ PLANS = st.one_of(
 )
 
 
+def is_spared(parameter):
+    """Of `Net`: the biases, and both parameters of the LayerNorm."""
+    return parameter.endswith("bias") or parameter == "blocks.0.1.weight"
+
+
+def test_spared_norms_and_biases_are_in_groups_of_their_own_beside_the_others():
+    grouping, _ = grouped(factors((["head"], 10)), spares=True)
+    assert [(group.name, group.factor, group.decays) for group in grouping.groups] == [
+        ("head", 10, True),
+        ("head (no decay)", 10, False),
+        ("default", 1, True),
+        ("default (no decay)", 1, False),
+    ]
+    for group in grouping.groups:
+        assert all(is_spared(parameter) != group.decays for parameter in group.parameters)
+    assert all(group.decays for group in grouped(factors((["head"], 10)))[0].groups)
+
+
+def test_a_group_of_norms_and_biases_alone_is_one():
+    grouping, _ = grouped(
+        factors((["blocks.0.1"], 3)), {"policy": "except", "modules": ["blocks.0.1"]}, spares=True
+    )
+    assert [group.name for group in grouping.groups] == ["blocks.0.1 (no decay)"]
+    assert grouping.idle == ()
+
+
+@pytest.mark.parametrize(
+    ("layer", "spared"),
+    [
+        (nn.BatchNorm2d(3), {"weight", "bias"}),
+        (nn.GroupNorm(1, 3), {"weight", "bias"}),
+        (nn.LayerNorm((3, 2, 2)), {"weight", "bias"}),
+        (nn.RMSNorm((3, 2)), {"weight"}),
+        (nn.Conv2d(3, 3, 1), {"bias"}),
+        (nn.Linear(3, 3), {"bias"}),
+        (nn.Embedding(3, 3), set()),
+    ],
+    ids=str,
+)
+def test_spared_is_what_normalises_whatever_its_shape_and_what_is_added(layer, spared):
+    net = nn.Sequential(layer, nn.Linear(2, 2))
+    stage = StageSpec.model_validate({"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 1}}})
+    freezing = freezing_of(net, ("1",), stage.freeze, "eval")
+    groups = groups_of(net, ("1",), (), freezing, stage.lr, spares=True).groups
+    alone = {parameter for group in groups if not group.decays for parameter in group.parameters}
+    assert {name.removeprefix("0.") for name in alone if name.startswith("0.")} == spared
+
+
 @given(FREEZES, PLANS)
+@settings(deadline=None, max_examples=100)
+def test_sparing_norms_and_biases_changes_no_rate(freeze, lr):
+    plain, _ = grouped(lr, freeze)
+    spared, _ = grouped(lr, freeze, spares=True)
+    assert by_parameter(plain) == by_parameter(spared)
+    assert plain.idle == spared.idle
+    for group in spared.groups:
+        assert group.name.endswith(" (no decay)") != group.decays
+        assert all(is_spared(parameter) != group.decays for parameter in group.parameters)
+
+
+@given(FREEZES, PLANS, st.booleans())
 @settings(deadline=None, max_examples=200)
-def test_whatever_is_frozen_each_trained_parameter_is_in_exactly_one_group(freeze, lr):
-    grouping, freezing = grouped(lr, freeze)
+def test_whatever_is_frozen_each_trained_parameter_is_in_exactly_one_group(freeze, lr, spares):
+    grouping, freezing = grouped(lr, freeze, spares)
     held = [parameter for group in grouping.groups for parameter in group.parameters]
     assert sorted(held) == sorted(set(PARAMETERS) - set(freezing.parameters))
     names = [group.name for group in grouping.groups]

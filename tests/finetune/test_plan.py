@@ -208,3 +208,15 @@ def test_a_plan_is_plain_json(plan):
     assert dumped["object"] == "fine_tuning.plan"
     assert json.loads(json.dumps(dumped, allow_nan=False)) == dumped
     assert type(plan()).model_validate(dumped).model_dump(mode="json") == dumped
+
+
+def test_the_plan_shows_which_groups_decay_and_warns_where_none_would(plan):
+    spared = {"name": "sgd", "weight_decay": 0.1, "decay_norms_and_biases": False}
+    (planned,) = plan(stage(optimizer=spared)).stages
+    assert [(g.name, g.weight_decay) for g in planned.groups] == [
+        ("default", 0.1),
+        ("default (no decay)", 0.0),
+    ]
+    assert plan(stage(optimizer=spared)).warnings == []
+    (warning,) = plan(stage(optimizer={**spared, "weight_decay": 0.0})).warnings
+    assert warning == "stage 's': decay_norms_and_biases has no effect: weight_decay is 0"

@@ -2,16 +2,15 @@ import json
 
 import pytest
 import torch
+from torchvision.models import get_model_weights
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.functional import to_pil_image
 
-from finetune.data.augmentation import VIEWS, training_view
+from finetune.backbones import torchvision as tv
 from finetune.data.preprocessing import Preprocessing
-from finetune.spec.augmentations import Light, NoAugmentation, Standard
 
 SIZE = Preprocessing(resize=40, crop=32)
-VIEW_SPECS = [NoAugmentation(), Light(name="light"), Standard(name="standard")]
 
 
 def image(height=60, width=90, seed=0):
@@ -42,39 +41,69 @@ def test_without_resizing_evaluation_is_the_presets_on_the_same_tensor():
     torch.testing.assert_close(SIZE.normalize(SIZE.centre(pixels)[None])[0], preset(pixels))
 
 
-@pytest.mark.parametrize("spec", VIEW_SPECS, ids=lambda spec: spec.name)
-@pytest.mark.parametrize("shape", [(60, 90), (33, 5), (1, 1), (500, 40)])
-def test_every_view_is_bytes_of_the_crops_size(spec, shape):
-    view = training_view(spec, SIZE)(image(*shape))
-    assert (view.shape, view.dtype) == ((3, 32, 32), torch.uint8)
+# One of each family. What torchvision's own networks for inputs in [-1, 1] get is tested with the backbones.
+MODELS = [
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s"),
+    *("efficientnet_b7", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_large", "regnet_y_16gf"),
+    *("resnet50", "resnext50_32x4d", "shufflenet_v2_x1_0", "squeezenet1_0", "swin_t", "swin_v2_b", "vgg16"),
+    *("vit_b_16", "vit_h_14", "wide_resnet50_2"),
+]
 
 
-def test_every_augmentation_of_the_spec_has_a_view():
-    assert {type(spec) for spec in VIEW_SPECS} == set(VIEWS)
+@pytest.mark.parametrize("model", MODELS)
+def test_evaluation_prepares_images_as_the_weights_own_transform(model):
+    """To 1e-6 where nothing is resized, else but for rounding by one level of 255.
+
+    torchvision itself rounds in two ways when it resizes, tensors and PIL's images.
+    """
+    transform = get_model_weights(model).DEFAULT.transforms()
+    row = tv.find(model)
+    assert row is not None
+    own = row.preprocessing
+    side = own.resize
+    sized = image(side, side + 31)
+    torch.testing.assert_close(own.normalize(own.centre(sized)[None])[0], transform(sized), rtol=0, atol=1e-6)
+
+    pixels = image(side + 50, side * 2 + 7)
+    given, expected = own.normalize(own.centre(pixels)[None])[0], transform(to_pil_image(pixels))
+    levels = ((given - expected) * torch.tensor(own.std)[:, None, None] * 255).abs()
+    assert given.shape == expected.shape == (3, own.crop, own.crop)
+    assert levels.max() < 1.01
+    assert (levels > 0.5).float().mean() < 0.02
 
 
-def test_no_augmentation_is_what_evaluation_sees():
-    assert torch.equal(training_view(NoAugmentation(), SIZE)(image()), SIZE.centre(image()))
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_networks_for_inputs_from_minus_1_to_1_get_the_transform_without_the_networks_own_part(model):
+    """With its weights torchvision's network turns ImageNet's normalisation into one with 0.5 by itself."""
+    transform, row = get_model_weights(model).DEFAULT.transforms(), tv.find(model)
+    assert row is not None
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (transform.mean, transform.std))
+    own, sized = row.preprocessing, image(row.preprocessing.resize, 400)
+    expected = (transform(sized) * std + mean - 0.5) / 0.5
+    torch.testing.assert_close(own.normalize(own.centre(sized)[None])[0], expected, rtol=0, atol=1e-6)
 
 
-def test_light_flips_about_half_of_the_time_and_does_nothing_else():
-    torch.manual_seed(0)
-    view, centre = training_view(Light(name="light"), SIZE), SIZE.centre(image())
-    seen = [view(image()) for _ in range(60)]
-    assert all(torch.equal(v, centre) or torch.equal(v, centre.flip(-1)) for v in seen)
-    assert 15 < sum(torch.equal(v, centre) for v in seen) < 45
+def test_the_weights_own_transforms_differ_in_all_that_a_preprocessing_says():
+    rows = [row.preprocessing for row in map(tv.find, MODELS) if row is not None]
+    assert {row.interpolation for row in rows} == {"bilinear", "bicubic"}
+    assert len({row.crop for row in rows}) >= 4
+    assert len({round(row.crop / row.resize, 3) for row in rows}) >= 4
 
 
-def test_standard_takes_crops_of_the_given_share_of_the_image():
-    torch.manual_seed(0)
-    ramp = torch.arange(100, dtype=torch.uint8).expand(3, 100, 100)  # a pixel's column is its value
-
-    def widths(scale):
-        view = training_view(Standard(name="standard", crop_scale=scale), SIZE)
-        return [int(v.max()) - int(v.min()) for v in (view(ramp) for _ in range(40))]
-
-    assert max(widths([0.05, 0.1])) < 45 < min(widths([0.5, 0.6]))
-    assert len(set(widths([0.05, 1.0]))) > 5
+def test_every_named_weight_has_its_own_transform():
+    v1, v2, swag = (
+        tv.preprocessing_of(model, weights)
+        for model, weights in [
+            ("resnet50", "IMAGENET1K_V1"),
+            ("resnet50", "IMAGENET1K_V2"),
+            ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"),
+        ]
+    )
+    assert [(p.resize, p.crop, p.interpolation) for p in (v1, v2, swag)] == [
+        (256, 224, "bilinear"),
+        (232, 224, "bilinear"),
+        (384, 384, "bicubic"),
+    ]
 
 
 def test_another_size_keeps_the_proportion_of_resize_to_crop():
