@@ -90,8 +90,7 @@ class Run:
 
     def stepper(self, table: StageTables) -> Stepper:
         """What the stage trains with; as it was, where the run goes on in the middle of a stage."""
-        aux_weight = self.blueprint.backbone.aux_weight
-        made = Stepper(self.model, table, self.objective, self.compute, aux_weight)
+        made = Stepper(self.model, table, self.blueprint, self.objective, self.compute)
         if self.standing.epoch and self._stepper_state is not None:
             made.restore(self._stepper_state)
         self._stepper_state = None

@@ -11,7 +11,8 @@ from finetune import optimizers
 from finetune.averaging import WeightAverage
 from finetune.device import Compute
 from finetune.feeds import Feed
-from finetune.network import logits_and_auxiliary
+from finetune.mixing import mixing_of
+from finetune.network import Blueprint, logits_and_auxiliary
 from finetune.objectives import Objective, Tally
 from finetune.plan import StageTables
 
@@ -22,10 +23,16 @@ class Stepper:
     """What a stage trains with, and remembers between steps: optimizer, gradient scaler, moving average."""
 
     def __init__(
-        self, model: nn.Module, table: StageTables, objective: Objective, compute: Compute, aux_weight: float
+        self,
+        model: nn.Module,
+        table: StageTables,
+        blueprint: Blueprint,
+        objective: Objective,
+        compute: Compute,
     ) -> None:
-        self._model, self._table, self._objective = model, table, objective
-        self._compute, self._aux_weight = compute, aux_weight
+        self._model, self._table, self._objective, self._compute = model, table, objective, compute
+        self._aux_weight = blueprint.backbone.aux_weight
+        self._mixing = mixing_of(table.stage.mix, len(blueprint.classes))
         self.optimizer = optimizers.build(table.stage.optimizer, model, table.grouping.groups)
         self.average = WeightAverage(model, table.stage.ema.decay) if table.stage.ema else None
         self._scaler = compute.gradient_scaler()
@@ -34,10 +41,12 @@ class Stepper:
     def step(self, batches: list[Labelled], rates: Mapping[str, float], feed: Feed, tally: Tally) -> Tensor:
         """Trains on the batches as on one: their means are weighed so that it makes no difference.
 
-        `rates` are the groups' learning rates. Returns the step's mean loss, detached, still on the device.
+        `rates` are the groups' learning rates. What is random in a step (mixing, dropout) is drawn from torch's
+        global generator. Returns the step's mean loss, detached, still on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
+        batches = [self._mixing(inputs, labels) for inputs, labels in batches]
         weights = [self._objective.weight(labels) for _, labels in batches]
         total = torch.stack(weights).sum()
         self.optimizer.zero_grad(set_to_none=True)
