@@ -87,8 +87,7 @@ def blocks(model: nn.Module, containers: Collection[str], heads: tuple[str, ...]
     def belongs_to_the_last(name: str, module: nn.Module) -> bool:
         if all(parameter.ndim < 2 for parameter in module.parameters()):
             return True
-        holds = [owner(f"{name}.{parameter}") for parameter, _ in module.named_parameters()]
-        return bool(within(heads[:1], found[-1:])) and within(holds, heads[1:]) == holds
+        return bool(within(heads[:1], found[-1:]) and within(heads[1:], [name]))
 
     def visit(parent: str) -> None:
         for child, module in model.get_submodule(parent).named_children():

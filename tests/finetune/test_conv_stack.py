@@ -14,7 +14,6 @@ from PIL import Image
 import finetune
 from finetune.backbones import load
 from finetune.checkpoint import load_state
-from finetune.data.folders import open_dataset
 from finetune.events import EpochEnded, RunStarted
 from finetune.freezing import freezing_of
 from finetune.modules import blocks
