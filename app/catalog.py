@@ -1,4 +1,4 @@
-"""What jobs may name here: backbones, datasets, weights. Loads torch on first use, not at start."""
+"""What jobs may name here: backbones, datasets, weights. Torch is loaded while the server already answers."""
 
 import threading
 from pathlib import Path
@@ -27,9 +27,18 @@ class Catalog:
         self._registry: Registry | None = None
         self._loading = threading.Lock()
 
+    def start_loading(self) -> threading.Thread:
+        """Loads the backbones in a thread of its own: the server answers meanwhile.
+
+        So the operator reads at start which of them cannot be used, and no request waits for torch.
+        """
+        thread = threading.Thread(target=lambda: self.registry, name="backbones", daemon=True)
+        thread.start()
+        return thread
+
     @property
     def registry(self) -> "Registry":
-        """The backbones, loaded when they are first asked for."""
+        """The backbones. Whoever asks while they are being loaded waits."""
         with self._loading:
             if self._registry is None:
                 from finetune import backbones

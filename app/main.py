@@ -21,6 +21,8 @@ from app.web import pages
 
 log = structlog.get_logger()
 
+LOADING_SECONDS = 10.0  # that a server which ends waits for torch to be loaded
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's application. It connects to the database when it is first asked something."""
@@ -31,9 +33,11 @@ def create_app(settings: Settings) -> FastAPI:
         stopping = threading.Event()
         sweeper = threading.Thread(target=_sweep, args=(db, settings.lease_seconds, stopping), daemon=True)
         sweeper.start()
+        loader = app.state.catalog.start_loading()
         yield
         stopping.set()
         sweeper.join()
+        loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
 
     app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)

@@ -76,7 +76,14 @@ def _sync_folder(folder: Path) -> None:
 
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, Any]) -> tuple[str, int]:
     """Writes weights and buffers; metadata that is no string is written as JSON."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors: dict[str, torch.Tensor] = {}
+    places = set()
+    for name, tensor in model.state_dict().items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        # safetensors writes no memory twice: a tied weight is written under each of its names as a copy.
+        tensors[name] = own.clone() if place in places else own
+        places.add(place)
     texts = {k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in metadata.items()}
 
     def write(temporary: Path) -> None:

@@ -51,7 +51,9 @@ def groups_of(
         UnknownModule: a factor names a module that is not there.
     """
     entries = (
-        _layer_entries(model, containers, lr.layer_decay) if lr.layer_decay else _entries(model, heads, lr)
+        _layer_entries(model, heads, containers, lr.layer_decay)
+        if lr.layer_decay
+        else _entries(model, heads, lr)
     )
     frozen = set(freezing.parameters)
     members: list[list[str]] = [[] for _ in entries]
@@ -92,10 +94,12 @@ def _name(modules: list[str]) -> str:
     return f"{name} (module)" if name == DEFAULT else name
 
 
-def _layer_entries(model: nn.Module, containers: tuple[str, ...], decay: float) -> list[Entry]:
+def _layer_entries(
+    model: nn.Module, heads: tuple[str, ...], containers: tuple[str, ...], decay: float
+) -> list[Entry]:
     """One entry a block, the last with factor 1. What belongs to no block goes with the nearest before it."""
     names = [name for name, _ in model.named_modules()]
-    found = blocks(model, containers)
+    found = blocks(model, containers, heads)
     starts = [0, *(names.index(block) for block in found[1:]), len(names)]
     return [
         (block, decay ** (len(found) - 1 - i), frozenset(names[starts[i] : starts[i + 1]]))

@@ -72,23 +72,67 @@ def summarize(model: nn.Module, owners: Collection[str]) -> dict[str, int]:
     return summary
 
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+FEWEST_BLOCKS = 5
+LARGEST_BLOCK = 0.9  # of all parameters but the heads'
 
 
-def blocks(model: nn.Module, containers: Collection[str]) -> list[str]:
+def blocks(model: nn.Module, containers: Collection[str], heads: tuple[str, ...] = ()) -> list[str]:
     """The network's blocks from the input to the head: its children, those of a container each by itself.
 
-    A normalisation layer belongs to the block before it; modules without parameters are no blocks.
+    What holds vectors alone (a normalisation, a scale) belongs to the block before it, and so do the heads
+    behind the first of `heads`; modules without parameters are no blocks.
     """
     found: list[str] = []
+
+    def belongs_to_the_last(name: str, module: nn.Module) -> bool:
+        if all(parameter.ndim < 2 for parameter in module.parameters()):
+            return True
+        return bool(within(heads[:1], found[-1:]) and within(heads[1:], [name]))
 
     def visit(parent: str) -> None:
         for child, module in model.get_submodule(parent).named_children():
             name = f"{parent}.{child}" if parent else child
             if name in containers:
                 visit(name)
-            elif any(True for _ in module.parameters()) and not (found and isinstance(module, NORMS)):
+            elif _has_parameters(module) and not (found and belongs_to_the_last(name, module)):
                 found.append(name)
 
     visit("")
     return found
+
+
+def containers_of(model: nn.Module, heads: tuple[str, ...]) -> tuple[str, ...]:
+    """Which modules to open so that `blocks` gives a network's blocks, for one that nobody has looked at.
+
+    Modules without a forward of their own (lists) are opened always: nothing calls them. Beyond that the
+    largest block is, as long as it holds nearly everything or there are fewer than five.
+    """
+    counts = parameter_counts(model)
+
+    def size(block: str) -> int:
+        return sum(counts[name] for name in within(counts, [block]) if not within([name], heads))
+
+    def is_list(block: str) -> bool:
+        return type(model.get_submodule(block)).forward is nn.Module.forward and not within(heads, [block])
+
+    def opens(block: str) -> bool:
+        parts = list(filter(_has_parameters, model.get_submodule(block).children()))
+        return len(parts) > 1 and not within(heads, [block])
+
+    opened: list[str] = []
+    while True:
+        found = blocks(model, opened, heads)
+        lists = list(filter(is_list, found))
+        largest = max(filter(opens, found), key=size, default=None)
+        if lists:
+            opened += lists
+        elif largest and (
+            len(found) < FEWEST_BLOCKS or size(largest) > LARGEST_BLOCK * sum(map(size, found))
+        ):
+            opened.append(largest)
+        else:
+            return tuple(opened)
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())

@@ -50,7 +50,7 @@ def resolve_with(registry: Registry, spec: JobSpec) -> ResolvedSpec:
     def blocks_of_backbone() -> list[str]:
         backbone = registry.find(spec.backbone.name)
         model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
-        return blocks(model, backbone.containers)
+        return blocks(model, backbone.containers, backbone.heads)
 
     return resolve(spec, blocks_of_backbone)
 

@@ -13,7 +13,7 @@ from finetune.freezing import BATCH_NORM, Freezing, alternates, freezing_of
 from finetune.groups import Grouping, groups_of
 from finetune.head import Action
 from finetune.lr import group_rate
-from finetune.modules import summarize
+from finetune.modules import blocks, summarize
 from finetune.network import Blueprint
 from finetune.spec.job import ResolvedSpec
 from finetune.spec.stages import StageSpec
@@ -118,6 +118,9 @@ class StageTables:
             spares=not stage.optimizer.decay_norms_and_biases,
         )
         self.features_once = self._features_once(blueprint, len(dataset.train))
+        self.recomputed: tuple[str, ...] = ()  # blocks that the backward pass computes again
+        if stage.gradient_checkpointing and not self.features_once:
+            self.recomputed = tuple(blocks(model, backbone.containers, backbone.heads))
 
     @property
     def trained_parameters(self) -> int:
@@ -286,6 +289,8 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> li
         warnings.append("decay_norms_and_biases has no effect: weight_decay is 0")
     if first and blueprint.source is None and freezing.parameters:
         warnings.append("what is frozen has random weights, as backbone.weights is null")
+    if table.stage.gradient_checkpointing and table.features_once:
+        warnings.append("gradient_checkpointing has no effect: the head alone runs, over features")
     normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())
     if table.stage.batch_norm == "update" and not normalised:
         warnings.append('batch_norm "update" has no effect: no frozen module has BatchNorm')

@@ -19,7 +19,7 @@ def check_train_size(backbone: Backbone, size: int) -> None:
     Raises:
         SpecInvalid: it does not.
     """
-    if backbone.sized:
+    if backbone.size_option:
         return  # `sizes_of` compares it with evaluation's
     try:
         check_image_size(backbone, size)
@@ -46,7 +46,7 @@ def sizes_of(spec: JobSpec, backbone: Backbone, source: Source | None) -> tuple[
             message = f"is smaller than the {crop} pixels that evaluation cuts out of it: give {crop} or more"
             problems.append(Problem(EVAL_RESIZE, message, "eval_resize_too_small"))
     training = evaluation.at(asked.train_size)
-    if backbone.sized and training.crop != crop:
+    if backbone.size_option and training.crop != crop:
         message = (
             f"{backbone.name} is made for images of one size, {crop} pixels here: leave train_size out, "
             "or set image_size for training and evaluation"

@@ -15,6 +15,7 @@ from finetune.mixing import mixing_of
 from finetune.network import Blueprint, logits_and_auxiliary
 from finetune.objectives import Objective, Tally
 from finetune.plan import StageTables
+from finetune.rematerialize import rematerialized
 
 Labelled = tuple[Tensor, Tensor]  # inputs and labels on the device
 
@@ -33,6 +34,7 @@ class Stepper:
         self._model, self._table, self._objective, self._compute = model, table, objective, compute
         self._aux_weight = blueprint.backbone.aux_weight
         self._mixing = mixing_of(table.stage.mix, len(blueprint.classes))
+        self._recomputed = table.recomputed
         self.optimizer = optimizers.build(table.stage.optimizer, model, table.grouping.groups)
         self.average = WeightAverage(model, table.stage.ema.decay) if table.stage.ema else None
         self._scaler = compute.gradient_scaler()
@@ -41,8 +43,8 @@ class Stepper:
     def step(self, batches: list[Labelled], rates: Mapping[str, float], feed: Feed, tally: Tally) -> Tensor:
         """Trains on the batches as on one: their means are weighed so that it makes no difference.
 
-        `rates` are the groups' learning rates. What is random in a step (mixing, dropout) is drawn from torch's
-        global generator. Returns the step's mean loss, detached, still on the device.
+        `rates` are the groups' learning rates. What is random in a step (mixing, dropout) is drawn from
+        torch's global generator. Returns the step's mean loss, detached, still on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
@@ -52,7 +54,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for (inputs, labels), weight in zip(batches, weights, strict=True):
-            with self._compute.autocast():
+            with rematerialized(self._model, self._recomputed), self._compute.autocast():
                 outputs, auxiliary = logits_and_auxiliary(feed.forward(inputs))
                 loss = self._objective.loss(outputs, labels)
                 for output in auxiliary:

@@ -14,6 +14,8 @@ from app.store.migrate import is_current
 from worker.engine import LocalEngine
 from worker.supervisor import Supervisor
 
+log = structlog.get_logger()
+
 
 def main() -> int:
     """Works until SIGTERM or SIGINT. Returns the exit code."""
@@ -31,8 +33,9 @@ def main() -> int:
     if not current:
         sys.stderr.write("the database is not of this version: run `thaw up`, or `python -m app migrate`\n")
         return 2
-    # Weights that torch downloads go where everything else goes, which in a container outlives it.
+    # Weights that are downloaded go where everything else goes, which in a container outlives it.
     os.environ.setdefault("TORCH_HOME", str(settings.home_dir / "torch"))
+    os.environ.setdefault("HF_HOME", str(settings.home_dir / "huggingface"))  # timm's, from Hugging Face
     engine = LocalEngine()
     supervisor = Supervisor(settings, db, engine)
 
@@ -42,7 +45,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        engine.warm_up()
+        for backbone, reason in engine.warm_up(settings.backbones).items():
+            log.warning("a backbone cannot be used", backbone=backbone, reason=reason)
         supervisor.work()
     finally:
         db.dispose()

@@ -31,6 +31,11 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
     raise _Stopped
 
 
+def unusable(paths: tuple[str, ...]) -> dict[str, str]:
+    """Which of the operator's backbones cannot be used, and why."""
+    return backbones.load(paths).failures
+
+
 def run(order: Order, connection: Connection) -> None:
     """Runs an attempt to its end, and sends everything it has to say."""
     # Data workers become children of this process and end when it is killed. By default they would be

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from worker.orders import Message, Order
 
+WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
+
 
 class AttemptGone(Exception):
     """The attempt's process is gone and will say no more; the message says how it ended."""
@@ -52,11 +54,27 @@ class LocalEngine:
         self._context.set_forkserver_preload(["worker.attempt"])
         multiprocessing.forkserver.ensure_running()
 
-    def warm_up(self) -> None:
-        """Waits until the fork server has torch loaded, which may take longer than a job's lease."""
-        process = self._context.Process(target=_nothing)
+    def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
+        """Waits until the fork server has torch loaded, which may take longer than a job's lease.
+
+        Returns which of the operator's backbones cannot be used, and why. They are loaded in a process of
+        their own, which may crash or hang as it likes.
+        """
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_check, args=(backbones, theirs), name="backbones")
         process.start()
-        process.join()
+        theirs.close()
+        try:
+            if not ours.poll(WARM_UP_SECONDS):
+                return {"all": f"they were not loaded in {WARM_UP_SECONDS:g} seconds"}
+            failures: dict[str, str] = ours.recv()
+            return failures
+        except EOFError:
+            return {"all": "the process that loads them ended: each attempt may end likewise"}
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
 
     def start(self, order: Order) -> "LocalAttempt":
         """Starts the process. It is gone when its attempt is over, with all its memory."""
@@ -70,8 +88,11 @@ class LocalEngine:
         return LocalAttempt(process, ours)
 
 
-def _nothing() -> None:
-    pass
+def _check(backbones: tuple[str, ...], connection: Connection) -> None:
+    from worker.attempt import unusable
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all
+    connection.send(unusable(backbones))
 
 
 def _run(order: Order, connection: Connection) -> None:

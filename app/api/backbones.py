@@ -1,12 +1,16 @@
 """What `backbone.name` may be here."""
 
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter
 
 from app.api import examples
 from app.api.schemas import BackboneAnswer, Page, page
 from app.api.state import Cat
-from app.catalog import Catalog
 from finetune.errors import SpecInvalid
+
+if TYPE_CHECKING:
+    from finetune.backbones import Backbone
 
 router = APIRouter(prefix="/v1/backbones", tags=["backbones"])
 
@@ -14,17 +18,18 @@ router = APIRouter(prefix="/v1/backbones", tags=["backbones"])
 @router.get("", response_model=Page[BackboneAnswer], responses=examples.backbones)
 def list_backbones(catalog: Cat) -> Page[BackboneAnswer]:
     """Every backbone, the operator's first, with its weights' names, its head and its parameters."""
-    return page([_answer(catalog, name) for name in catalog.registry.names()], "name")
+    return page([_answer(row) for row in catalog.registry.rows()], "name")
 
 
-def _answer(catalog: Catalog, name: str) -> BackboneAnswer:
+def _answer(row: "Backbone") -> BackboneAnswer:
     from finetune.backbones import parameter_count
 
-    row = catalog.registry.find(name)
+    parameters, problem = None, None
     try:
-        parameters, problem = parameter_count(row), None
+        if row.source != "timm":  # its thousand networks would have to be built
+            parameters = parameter_count(row)
     except SpecInvalid as error:
-        parameters, problem = None, error.message
+        problem = error.message
     return BackboneAnswer(
         name=row.name,
         source=row.source,

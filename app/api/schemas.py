@@ -174,7 +174,7 @@ class BackboneAnswer(BaseModel):
     source: str
     weights: list[str] = Field(description="Names that `backbone.weights` may have.")
     head: list[str]
-    parameters: int | None = Field(description="With the head that it comes with.")
+    parameters: int | None = Field(description="With the head that it comes with; null for timm's.")
     image_size: int
     problem: str | None = Field(None, description="Why a registered backbone cannot be used.")
 

@@ -1,7 +1,7 @@
 """What a backbone is: a function that builds the network, and a small row about it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -15,7 +15,8 @@ class Backbone:
     `build(num_classes)` gives it with random weights; called with an image batch (N, 3, H, W) it gives logits
     (N, num_classes), in training mode perhaps followed by auxiliary logits. `heads` are the dotted names of
     the classifying layers, the one that gives the logits first. `aux_weight` is what the loss of each
-    auxiliary output counts.
+    auxiliary output counts. `containers` are the dotted names of modules whose children count as blocks of
+    their own (`modules.blocks`). `source` is `torchvision`, `timm` or `registered`.
     """
 
     name: str
@@ -25,13 +26,13 @@ class Backbone:
     source: str
     num_classes: int = 1000
     aux_weight: float = 0.0
-    containers: tuple[str, ...] = ()
+    containers: tuple[str, ...] = field(default=(), compare=False)  # no part of what is built
     weights: tuple[str, ...] = ()
-    sized: bool = False  # the builder takes `image_size` too: the network is made for one size
+    size_option: str | None = None  # what the builder calls the image size, where the network is made for one
 
     def options(self, image_size: int) -> dict[str, int]:
         """What the builder takes besides the number of classes."""
-        return {"image_size": image_size} if self.sized else {}
+        return {self.size_option: image_size} if self.size_option else {}
 
     def make(self, outputs: int | None, image_size: int) -> nn.Module:
         """Builds the network with random weights, drawn from torch's global generator.

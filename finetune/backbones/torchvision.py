@@ -4,12 +4,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from urllib.error import URLError
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
+from finetune.backbones.named import Named
 from finetune.backbones.row import Backbone
 from finetune.data.preprocessing import Preprocessing
+from finetune.errors import WeightsNotFound
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Family:
     heads: tuple[str, ...]
     containers: tuple[str, ...] = ()
     aux_weight: float = 0.0
-    sized: bool = False
+    size_option: str | None = None
     centred: bool = False  # takes inputs in [-1, 1]; torchvision rescales them inside, only with its weights
 
 
@@ -42,7 +45,7 @@ FAMILIES = (
     Family("squeezenet", ("classifier.1",), ("features",)),
     Family("swin", ("head",), ("features",)),
     Family("vgg", ("classifier.6",), ("features", "classifier")),
-    Family("vit", ("heads.head",), ("encoder", "encoder.layers"), sized=True),
+    Family("vit", ("heads.head",), ("encoder", "encoder.layers"), size_option="image_size"),
     Family("wide_resnet", ("fc",)),
 )
 
@@ -68,7 +71,7 @@ def find(name: str) -> Backbone | None:
         aux_weight=family.aux_weight,
         containers=family.containers,
         weights=tuple(weight.name for weight in weights),
-        sized=family.sized,
+        size_option=family.size_option,
     )
 
 
@@ -85,6 +88,28 @@ def _build(builder: Callable[..., nn.Module], num_classes: int, **options: int) 
         # GoogLeNet and Inception announce a future change of their initial weights; theirs are drawn as now.
         warnings.filterwarnings("ignore", category=FutureWarning)
         return builder(weights=None, num_classes=num_classes, **options)
+
+
+def named_weights(backbone: Backbone, name: str) -> Named:
+    """Weights by a name that the row has, or `DEFAULT`. Reading them may download them."""
+    weights = torchvision.models.get_model_weights(backbone.name)[name]
+
+    def read(model: nn.Module) -> dict[str, Tensor]:
+        try:
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        except (URLError, OSError, RuntimeError) as error:
+            reason = getattr(error, "reason", error)
+            raise WeightsNotFound(
+                f"the weights {name!r} of {backbone.name} could not be downloaded ({reason})",
+                "backbone.weights",
+            ) from error
+
+    return Named(
+        label=f"{weights} (torchvision)",
+        read=read,
+        classes=tuple(weights.meta["categories"]),
+        preprocessing=preprocessing_of(backbone.name, name),
+    )
 
 
 def preprocessing_of(name: str, weights: str) -> Preprocessing:

@@ -1,17 +1,17 @@
-"""What a network starts from: torchvision's weights, a safetensors file, an earlier job's checkpoint."""
+"""What a network starts from: weights by name, a safetensors file, an earlier job's checkpoint."""
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import safetensors
 import safetensors.torch
-import torchvision
 from torch import Tensor, nn
 
+from finetune.backbones import timm
 from finetune.backbones import torchvision as tv
+from finetune.backbones.named import Named
 from finetune.backbones.row import Backbone
 from finetune.data.paths import Outside, resolve_below
 from finetune.data.preprocessing import Preprocessing
@@ -26,15 +26,25 @@ Rows = tuple[tuple[int, int], ...]  # of heads, each (row here, row of the weigh
 
 @dataclass(frozen=True)
 class Source:
-    """Weights that exist, not yet read. `shapes` is None where only reading tells (torchvision's)."""
+    """Weights that exist, not yet read. `shapes` is None where only reading tells (a library's).
+
+    `read` takes the network that they are for, as `Named` says.
+    """
 
     label: str
-    read: Callable[[], dict[str, Tensor]]
+    read: Callable[[nn.Module], dict[str, Tensor]]
     shapes: Shapes | None = None
     classes: tuple[str, ...] | None = None
     embedding_size: int | None = None  # of weights whose head is a projection
     preprocessing: Preprocessing | None = None
     backbone: str | None = None
+
+
+# Whose named weights are found how, by the backbone's source.
+LIBRARIES: dict[str, Callable[[Backbone, str], Named]] = {
+    "torchvision": tv.named_weights,
+    "timm": timm.named_weights,
+}
 
 
 def find_source(
@@ -89,23 +99,12 @@ def _named(backbone: Backbone, name: str) -> Source:
                 f'{backbone.name} has no named weights: give null (random), {{"file": …}} or {{"job": …}}'
             )
         raise SpecInvalid([Problem("backbone.weights", message, "unknown_weights")])
-    weights = torchvision.models.get_model_weights(backbone.name)[name]
-
-    def read() -> dict[str, Tensor]:
-        try:
-            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-        except (URLError, OSError, RuntimeError) as error:
-            reason = getattr(error, "reason", error)
-            raise WeightsNotFound(
-                f"the weights {name!r} of {backbone.name} could not be downloaded ({reason})",
-                "backbone.weights",
-            ) from error
-
+    named = LIBRARIES[backbone.source](backbone, name)
     return Source(
-        label=f"{weights} (torchvision)",
-        read=read,
-        classes=tuple(weights.meta["categories"]),
-        preprocessing=tv.preprocessing_of(backbone.name, name),
+        label=named.label,
+        read=named.read,
+        classes=named.classes,
+        preprocessing=named.preprocessing,
         backbone=backbone.name,
     )
 
@@ -122,7 +121,7 @@ def _file(path: Path, label: str, param: str) -> Source:
     classes, outputs, preprocessing = _told(metadata)
     return Source(
         label=label,
-        read=lambda: safetensors.torch.load_file(path),
+        read=lambda model: safetensors.torch.load_file(path),
         shapes=shapes,
         classes=classes,
         embedding_size=outputs,
@@ -194,7 +193,7 @@ def copy_into(model: nn.Module, heads: tuple[str, ...], whole: bool, rows: Rows,
         WeightsIncompatible: names or shapes differ.
         WeightsNotFound: they cannot be had.
     """
-    state = source.read()
+    state = source.read(model)
     wrong = differences(model, heads, whole, rows, {n: tuple(t.shape) for n, t in state.items()}, source)
     if wrong:
         raise WeightsIncompatible(wrong, "backbone.weights")

@@ -151,3 +151,13 @@ def test_a_damaged_resume_state_is_incompatible(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(WeightsIncompatible, match=r"the resume state x\.pt"):
         load_state(tmp_path / "x.pt")
+
+
+def test_a_tied_weight_is_written_under_each_of_its_names(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    save_weights(tmp_path / "x.safetensors", model, {})
+    written = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert written.keys() == model.state_dict().keys()
+    assert torch.equal(written["0.weight"], written["1.weight"])
+    load_weights(tmp_path / "x.safetensors", model)

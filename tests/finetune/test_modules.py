@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from finetune.modules import UnknownModule, blocks, matching, summarize, within
+from finetune.modules import UnknownModule, blocks, containers_of, matching, summarize, within
 
 NET = nn.Sequential()
 NET.add_module("stem", nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
@@ -48,3 +48,41 @@ def test_a_summary_names_the_fewest_modules():
 def test_blocks_are_the_children_and_those_of_containers_with_norms_beside_them():
     assert blocks(NET, ()) == ["stem", "layers", "fc"]
     assert blocks(NET, ("layers",)) == ["stem", "layers.0", "layers.3", "fc"]
+
+
+class Repeated(nn.Module):
+    """A list that is no layer (nothing calls it), and a layer that holds most of the parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 2)
+        self.token = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+        self.trunk = nn.Sequential(*(nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9)) for _ in range(4)))
+        self.norm = nn.LayerNorm(9)
+        self.head = nn.Linear(9, 500)
+        self.head_dist = nn.Linear(9, 500)
+
+
+def test_containers_are_found_from_the_structure():
+    model, heads = Repeated(), ("head", "head_dist")
+    assert containers_of(model, heads) == ("token", "trunk")
+    trunk = [f"trunk.{n}" for n in range(4)]
+    assert blocks(model, ("token", "trunk"), heads) == ["stem", "token.0", "token.1", *trunk, "head"]
+
+
+def test_containers_are_the_same_for_any_number_of_classes():
+    small, large = Repeated(), Repeated()
+    large.head, small.head = nn.Linear(9, 10**5), nn.Linear(9, 2)
+    heads = ("head", "head_dist")
+    assert containers_of(small, heads) == containers_of(large, heads)
+
+
+def test_a_network_with_enough_blocks_is_left_as_it_is():
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(6)))
+    assert containers_of(model, ("5",)) == ()
+
+
+def test_heads_behind_the_first_belong_to_its_block():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    assert blocks(model, (), ("1", "2")) == ["0", "1"]
+    assert blocks(model, (), ("2", "1")) == ["0", "1", "2"]  # one before it is a block of its own

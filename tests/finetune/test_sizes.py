@@ -76,7 +76,9 @@ def test_what_the_weights_expect_comes_before_the_backbones_own(job, registry):
 
     spec = JobSpec.model_validate(job(preprocessing={"eval_resize": 64}))
     source = Source(
-        "a checkpoint", dict, preprocessing=Preprocessing(resize=50, crop=40, mean=(0.1, 0.2, 0.3))
+        "a checkpoint",
+        lambda model: {},
+        preprocessing=Preprocessing(resize=50, crop=40, mean=(0.1, 0.2, 0.3)),
     )
     evaluation, training = sizes_of(spec, registry.find("tiny"), source)
     assert (evaluation.resize, evaluation.crop, evaluation.mean) == (64, 40, (0.1, 0.2, 0.3))

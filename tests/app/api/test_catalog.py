@@ -1,3 +1,5 @@
+import time
+
 import httpx
 import pytest
 
@@ -18,6 +20,17 @@ def test_backbones_are_torchvision_s_and_the_operator_s(api):
     assert (resnet["parameters"], resnet["image_size"]) == (11_689_512, 224)
     assert len(rows) > 70
     assert not page["has_more"]
+
+
+def test_backbones_of_timm_are_listed_without_being_built(api):
+    api.get("/v1/backbones")  # the first one waits until torch and timm are loaded
+    begun = time.monotonic()
+    rows = {row["name"]: row for row in api.get("/v1/backbones").json()["data"]}
+    assert time.monotonic() - begun < 5
+    assert len(rows) > 1000
+    row = rows["timm/resnet50"]
+    assert (row["source"], row["parameters"], row["head"], row["problem"]) == ("timm", None, ["fc"], None)
+    assert "a1_in1k" in row["weights"]
 
 
 def test_datasets_are_the_folders_below_the_data_root(api):

@@ -1,3 +1,4 @@
+import signal
 import sqlite3
 import sys
 
@@ -80,12 +81,31 @@ def test_readers_are_answered_while_somebody_writes(api, house, post):
         writer.close()
 
 
-def test_server_loads_no_torch_until_it_is_needed(make_house, proc):
-    house = make_house()
+# A backbone whose import waits for a file.
+SLOW = """
+import time
+from pathlib import Path
+while not Path("go").exists():
+    time.sleep(0.02)
+raise RuntimeError("slow and broken")
+"""
+
+
+def test_server_answers_while_the_backbones_are_loaded_and_names_those_that_fail(make_house, proc, until):
+    house = make_house(backbones="slow_net:backbone")
+    (house.root / "slow_net.py").write_text(SLOW)
     server = house.serve()
     for address in ("/readyz", "/v1/jobs", "/v1/datasets", "/openapi.json", "/"):
         assert httpx.get(f"{house.url}{address}", trust_env=False).status_code == 200
-    assert not proc.has_torch(server.pid)
-    plan = httpx.post(f"{house.url}/v1/jobs/plan", json={}, trust_env=False, timeout=60)
-    assert plan.status_code == 422
-    assert proc.has_torch(server.pid)  # or the look at the process would not show it
+    until(lambda: proc.has_torch(server.pid), 60, "torch is loaded without being asked for")
+    assert "slow_net" not in house.log("server")
+    (house.root / "go").touch()
+    until(lambda: "slow and broken" in house.log("server"), 30, "the server names the backbone")
+    assert "slow_net:backbone" in house.log("server")
+
+
+def test_server_that_ends_while_torch_is_being_loaded_ends_well(make_house):
+    house = make_house()
+    server = house.serve()
+    server.terminate()
+    assert server.wait(30) == -signal.SIGTERM  # as uvicorn ends, and not by a crash
