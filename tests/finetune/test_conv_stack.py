@@ -119,7 +119,7 @@ def test_the_optimizer_holds_exactly_the_trained_parameters(trained, registry):
     _, (_, last) = trained
     model, freezing = boundary(registry)
     trained_names = {name for name, _ in model.named_parameters()} - set(freezing.parameters)
-    assert set(load_state(last.state)["optimizer"]) == trained_names
+    assert set(load_state(last.state)["stepper"]["optimizer"]["parameters"]) == trained_names
     assert len(trained_names) == 4 * 3 + 2
 
 
