@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from finetune.cache import Cache
 from finetune.checkpoint import Resume
-from finetune.data.decoding import decode
 from finetune.events import FeaturesReady, RunStarted
 
 
@@ -59,13 +59,13 @@ def test_a_cold_cache_and_a_warm_one_give_what_none_gives(run, told, spec, expec
 
 
 def test_the_second_run_decodes_nothing_and_computes_no_features(run, spec, tmp_path, monkeypatch):
-    decoded = []
+    decoded, opened = [], Image.open
 
     def count(path):
         decoded.append(path)
-        return decode(path)
+        return opened(path)
 
-    monkeypatch.setattr("finetune.data.images.decode", count)
+    monkeypatch.setattr("finetune.data.decoding.Image.open", count)
     first = run(spec, tmp_path / "first", cache_dir=tmp_path / "cache")
     assert counts(first) == ((33, 0), [(33, 0)])
     assert len(decoded) == 33
