@@ -12,8 +12,8 @@ from finetune import objectives
 from finetune.backbones import Registry
 from finetune.checkpoint import Resume, load_state, load_weights
 from finetune.data.augmentation import View, training_view
+from finetune.data.dataset import Dataset, Sample, open_dataset
 from finetune.data.decoding import undecodable
-from finetune.data.folders import Dataset, Sample, open_dataset
 from finetune.data.loading import Loader
 from finetune.errors import DatasetInvalid, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
@@ -86,7 +86,8 @@ class Run:
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
         pin = self.compute.device.type == "cuda"
-        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin)
+        classes = len(self.dataset.classes)
+        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, classes)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
     def advance(self, record: EpochRecord, stage: StageSpec, *, learnt: bool) -> None:

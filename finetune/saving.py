@@ -11,8 +11,12 @@ from finetune.retention import superseded
 from finetune.run import Run
 
 
-def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> CheckpointFiles:
+def save(
+    run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer, found: dict[str, Any]
+) -> CheckpointFiles:
     """Writes the weights and the state from which the run goes on.
+
+    `found` is what the evaluation found that using the outputs needs; it goes into the metadata.
 
     Raises:
         DiskFull: there is no room; what was there before is as it was.
@@ -21,7 +25,7 @@ def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> Che
     value = record.val[metric.removeprefix("val_")]
     stem = f"epoch-{record.global_epoch:05d}"
     weights, state = run.folder / f"{stem}.safetensors", run.folder / f"{stem}.state.pt"
-    sha256, size = save_weights(weights, run.model, _metadata(run, record))
+    sha256, size = save_weights(weights, run.model, _metadata(run, record) | found)
     state_sha256, state_size = save_state(
         state,
         {
@@ -47,11 +51,12 @@ def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> Che
 
 def _metadata(run: Run, record: EpochRecord) -> dict[str, Any]:
     """All that a program needs to use the weights. Nothing in it differs when a run is repeated."""
-    blueprint = run.blueprint
+    blueprint, objective = run.blueprint, run.spec.objective
     return {
         "backbone": blueprint.backbone.name,
         "backbone_options": blueprint.backbone.options(blueprint.preprocessing.crop),
         "classes": list(blueprint.classes),
+        "objective": objective.name,
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",
         "stage": record.stage,

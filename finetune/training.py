@@ -160,7 +160,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         clock.lap("val")
         record = _record(run, index, table, epoch, train, evaluation.figures, clock)
         run.advance(record, stage, learnt=evaluation.sign is None)
-        checkpoint = save(run, record, optimizer)
+        checkpoint = save(run, record, optimizer, evaluation.metadata)
         clock.lap("checkpoint")
         run.count_seconds(sum(clock.seconds.values()))
         yield EpochEnded(replace(record, seconds=clock.seconds), checkpoint)

@@ -6,6 +6,7 @@ The data workers get with each index all that its view depends on, so their numb
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,31 +14,32 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from finetune.data.augmentation import View
+from finetune.data.dataset import Sample
 from finetune.data.decoding import decode
-from finetune.data.folders import Sample
 from finetune.data.sampling import Batches, batches_of
 from finetune.seeds import derive
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
+    """Images uint8 (N, 3, H, W); labels int64 (N,), or float32 (N, classes) of 0 and 1 for several each."""
 
     images: Tensor
     labels: Tensor
 
 
 Key = tuple[int, int]  # (sample index, seed of its view)
+Labelled = tuple[Tensor, int | tuple[int, ...]]  # a view and its sample's label
 
 
-class Views(TorchDataset[tuple[Tensor, int]]):
+class Views(TorchDataset[Labelled]):
     """Samples as views, asked for by key."""
 
     def __init__(self, samples: Sequence[Sample], view: View) -> None:
         self.samples = samples
         self.view = view
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> Labelled:
         index, seed = key
         sample = self.samples[index]
         image = decode(sample.path)
@@ -60,10 +62,19 @@ class _Cursor:
 
 
 class Loader:
-    """Gives the batches of one pass after another over the same samples and views."""
+    """Gives the batches of one pass after another over the same samples and views.
+
+    Where samples have several labels each, it is to be told how many `classes` there are.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], view: View, batch_size: int, workers: int, pin: bool
+        self,
+        samples: Sequence[Sample],
+        view: View,
+        batch_size: int,
+        workers: int,
+        pin: bool,
+        classes: int = 0,
     ) -> None:
         self.count = len(samples)
         self.batch_size = batch_size
@@ -73,7 +84,7 @@ class Loader:
             batch_sampler=self._cursor,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, classes),
             pin_memory=pin,
         )
 
@@ -101,5 +112,11 @@ class Loader:
             yield Batch(images, labels)
 
 
-def _collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    return torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
+def _collate(classes: int, samples: list[Labelled]) -> tuple[Tensor, Tensor]:
+    images, labels = torch.stack([image for image, _ in samples]), [label for _, label in samples]
+    if isinstance(labels[0], int):
+        return images, torch.tensor(labels)
+    several = torch.zeros(len(labels), classes)
+    for row, label in zip(several, labels, strict=True):
+        row[torch.tensor(label, dtype=torch.int64)] = 1  # an image without labels stays a row of zeros
+    return images, several
