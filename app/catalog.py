@@ -71,7 +71,7 @@ class Catalog:
         Raises:
             FinetuneError: the data or the weights do not allow a plan.
         """
-        from finetune.data.folders import open_dataset
+        from finetune.data.dataset import open_dataset
         from finetune.network import draw
         from finetune.plan import make_plan, tables_of
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune.data.folders import Dataset
+from finetune.data.dataset import Dataset, check_objective
 from finetune.data.sampling import Sampling, sampling_of
 from finetune.features import MEMORY_LIMIT, head_input, only_head_trains
 from finetune.freezing import BATCH_NORM, Freezing, alternates, freezing_of
@@ -143,7 +143,12 @@ class StageTables:
 
 
 def tables_of(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> list[StageTables]:
-    """The tables of all stages of a spec whose dataset and network are known."""
+    """The tables of all stages of a spec whose dataset and network are known.
+
+    Raises:
+        SpecInvalid: the objective does not fit the dataset.
+    """
+    check_objective(spec.objective, dataset)
     return [StageTables(spec, index, blueprint, dataset) for index in range(len(spec.stages))]
 
 

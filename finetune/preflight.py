@@ -11,7 +11,7 @@ from torch import nn
 
 from finetune.backbones import Backbone, Registry, check_image_size, skeleton
 from finetune.backbones.weights import find_source, weights_file
-from finetune.data.folders import find_folder
+from finetune.data.dataset import find_dataset
 from finetune.errors import FinetuneError, SpecInvalid
 from finetune.freezing import freezing_of
 from finetune.lr import unusable_rate
@@ -40,7 +40,7 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
     problems = find_problems(body)
     dataset = parse_part(DatasetSpec, body, "dataset")
     if dataset is not None:
-        problems += _attempt(lambda: find_folder(data_dir, dataset.path))
+        problems += _attempt(lambda: find_dataset(data_dir, dataset.path))
     backbone = parse_part(BackboneSpec, body, "backbone")
     if backbone is not None:
         problems += _backbone_problems(body, backbone, registry, weights_dir)

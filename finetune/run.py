@@ -15,7 +15,7 @@ from finetune.cache import Cache
 from finetune.checkpoint import Resume, load_state, load_weights
 from finetune.data.augmentation import View, training_view
 from finetune.data.checking import Checked, check_files
-from finetune.data.folders import Dataset, Sample, open_dataset
+from finetune.data.dataset import Dataset, Sample, open_dataset
 from finetune.data.images import Images
 from finetune.data.loading import Loader
 from finetune.errors import SpecInvalid
@@ -108,7 +108,8 @@ class Run:
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
         pin = self.compute.device.type == "cuda"
-        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, self.images)
+        classes = len(self.dataset.classes)
+        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, classes, self.images)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
     def judged(self, record: EpochRecord) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ from finetune.stepping import Stepper
 def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[str, Any]) -> CheckpointFiles:
     """Writes the weights, or their moving average, and the state from which the run goes on.
 
-    `evaluation` is what the validation tells the users of the weights.
+    `evaluation` is what the validation found that using the outputs needs; it goes into the metadata.
 
     Raises:
         DiskFull: there is no room; what was there before is as it was.

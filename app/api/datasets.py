@@ -9,7 +9,7 @@ from app.api import examples
 from app.api.schemas import DatasetAnswer, Page, page
 from app.api.state import Set
 from app.errors import NotFound
-from finetune.data.folders import dataset_names, list_folder, problems_of
+from finetune.data.dataset import dataset_names, list_dataset
 from finetune.errors import DatasetNotFound
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -17,10 +17,10 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
 @router.get("", response_model=Page[DatasetAnswer], responses=examples.datasets)
 def list_datasets(settings: Set) -> Page[DatasetAnswer]:
-    """The folders right below the data root, each as a dataset."""
+    """The folders right below the data root, and the manifests there and in those folders."""
     found = []
     for name in dataset_names(settings.data_dir):
-        with suppress(DatasetNotFound):  # a link out of the data root, or a folder that was just removed
+        with suppress(DatasetNotFound):  # a link out of the data root, or one that was just removed
             found.append(_answer(settings.data_dir, name))
     return page(found, "name")
 
@@ -35,12 +35,12 @@ def get_dataset(name: str, settings: Set) -> DatasetAnswer:
 
 
 def _answer(data_dir: Path, name: str) -> DatasetAnswer:
-    listing = list_folder(data_dir, name)
-    counts = listing.counts()
+    listing = list_dataset(data_dir, name)
     return DatasetAnswer(
         name=name,
         classes=list(listing.classes),
-        counts=counts,
-        images=sum(count for by_class in counts.values() for count in by_class.values()),
-        problems=problems_of(listing),
+        multi_label=listing.multi_label,
+        counts=listing.counts,
+        images=sum(map(len, listing.images.values())),
+        problems=list(listing.problems),
     )

@@ -164,6 +164,7 @@ DATASET = {
     "object": "dataset",
     "name": "hymenoptera",
     "classes": ["ants", "bees"],
+    "multi_label": False,
     "counts": {"train": {"ants": 124, "bees": 121}, "val": {"ants": 70, "bees": 83}},
     "images": 398,
     "problems": [],

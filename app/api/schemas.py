@@ -185,6 +185,7 @@ class DatasetAnswer(BaseModel):
     object: Literal["dataset"] = "dataset"
     name: str
     classes: list[str]
+    multi_label: bool = Field(description="Whether an image has any number of labels, and not one.")
     counts: dict[str, dict[str, int]]
     images: int
     problems: list[str]

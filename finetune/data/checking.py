@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.data.dataset import Dataset
 from finetune.data.decoding import undecodable
-from finetune.data.folders import Dataset
 from finetune.data.images import Images
 from finetune.errors import DatasetInvalid
 

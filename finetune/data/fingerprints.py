@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finetune.cache import key_of
-from finetune.data.folders import Sample
+from finetune.data.dataset import Sample
 
 
 def of_file(path: Path, root: Path) -> str:

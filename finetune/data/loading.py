@@ -6,6 +6,7 @@ The data workers get with each index all that its view depends on, so their numb
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,15 +15,15 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from finetune.data.augmentation import View
+from finetune.data.dataset import Sample
 from finetune.data.decoding import decode
-from finetune.data.folders import Sample
 from finetune.data.sampling import Batches, batches_of
 from finetune.seeds import derive
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images uint8 (N, 3, H, W) and labels int64 (N,)."""
+    """Images uint8 (N, 3, H, W); labels int64 (N,), or float32 (N, classes) of 0 and 1 for several each."""
 
     images: Tensor
     labels: Tensor
@@ -30,9 +31,10 @@ class Batch:
 
 Key = tuple[int, int]  # (sample index, seed of its view)
 Read = Callable[[Path], Tensor]  # a file → uint8 (3, H, W)
+Labelled = tuple[Tensor, int | tuple[int, ...]]  # a view and its sample's label
 
 
-class Views(TorchDataset[tuple[Tensor, int]]):
+class Views(TorchDataset[Labelled]):
     """Samples as views, asked for by key."""
 
     def __init__(self, samples: Sequence[Sample], view: View, read: Read = decode) -> None:
@@ -40,7 +42,7 @@ class Views(TorchDataset[tuple[Tensor, int]]):
         self.view = view
         self.read = read
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> Labelled:
         index, seed = key
         sample = self.samples[index]
         image = self.read(sample.path)
@@ -63,7 +65,10 @@ class _Cursor:
 
 
 class Loader:
-    """Gives the batches of one pass after another over the same samples and views."""
+    """Gives the batches of one pass after another over the same samples and views.
+
+    Where samples have several labels each, it is to be told how many `classes` there are.
+    """
 
     def __init__(
         self,
@@ -72,10 +77,11 @@ class Loader:
         batch_size: int,
         workers: int,
         pin: bool,
+        classes: int = 0,
         read: Read = decode,
     ) -> None:
         self.count = len(samples)
-        self.samples, self.view = samples, view
+        self.samples, self.view, self._classes = samples, view, classes
         self.batch_size = batch_size
         self._cursor = _Cursor()
         self._loader = DataLoader(
@@ -83,13 +89,13 @@ class Loader:
             batch_sampler=self._cursor,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, classes),
             pin_memory=pin,
         )
 
     def labels(self) -> Tensor:
-        """The labels of all samples in the dataset's order, int64 (N,)."""
-        return torch.tensor([sample.label for sample in self.samples])
+        """The labels of all samples in the dataset's order, as in a batch."""
+        return label_tensor([sample.label for sample in self.samples], self._classes)
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, in the dataset's order."""
@@ -115,5 +121,16 @@ class Loader:
             yield Batch(images, labels)
 
 
-def _collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    return torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
+def label_tensor(labels: Sequence[int | tuple[int, ...]], classes: int) -> Tensor:
+    """Labels int64 (N,), or float32 (N, classes) with a 1 for each of an image's labels."""
+    if isinstance(labels[0], int):
+        return torch.tensor(labels)
+    several = torch.zeros(len(labels), classes)
+    for row, label in zip(several, labels, strict=True):
+        row[torch.tensor(label, dtype=torch.int64)] = 1  # an image without labels stays a row of zeros
+    return several
+
+
+def _collate(classes: int, samples: list[Labelled]) -> tuple[Tensor, Tensor]:
+    images, labels = torch.stack([image for image, _ in samples]), [label for _, label in samples]
+    return images, label_tensor(labels, classes)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.data.folders import Dataset
+from finetune.data.dataset import Dataset
 from finetune.seeds import derive
 from finetune.spec.stages import StageSpec
 
@@ -70,7 +70,7 @@ def _shuffle(dataset: Dataset, batch_size: int, seed: int, stage: int) -> Callab
 
 
 def _balanced(dataset: Dataset, batch_size: int, seed: int, stage: int) -> Callable[[int], Batches]:
-    labels = [sample.label for sample in dataset.train]
+    labels = dataset.train_labels()
     return lambda epoch: batches_of(balanced_order(labels, seed, stage, epoch), batch_size)
 
 

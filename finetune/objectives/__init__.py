@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 
-from finetune.data.folders import Dataset
+from finetune.data.dataset import Dataset
 from finetune.objectives.base import Evaluation, Objective, Tally
 from finetune.objectives.classification import Classification
-from finetune.spec.objectives import CrossEntropy, Focal
+from finetune.objectives.multilabel import MultiLabel
+from finetune.spec.objectives import BinaryCrossEntropy, CrossEntropy, Focal
 
 __all__ = ["Evaluation", "Objective", "Tally", "build"]
 
 OBJECTIVES: dict[type[Any], Callable[[Any, Dataset, torch.device], Objective]] = {
     CrossEntropy: Classification.by_cross_entropy,
     Focal: Classification.by_focal_loss,
+    BinaryCrossEntropy: MultiLabel.by_binary_cross_entropy,
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
-from finetune.data.folders import Dataset
+from finetune.data.dataset import Dataset
 from finetune.learning import nothing_learnt
 from finetune.objectives.base import Evaluation, Forward, LabelledBatches
 from finetune.spec.objectives import CrossEntropy, Focal

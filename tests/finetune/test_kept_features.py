@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune.cache import Cache
-from finetune.data.folders import open_dataset
+from finetune.data.dataset import open_dataset
 from finetune.data.loading import Loader
 from finetune.feeds import Source, features_of
 from finetune.kept_features import Features

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from finetune.data.folders import open_dataset
+from finetune.data.dataset import open_dataset
 from finetune.network import draw, resolve_with
 from finetune.plan import make_plan, tables_of
 from finetune.spec import JobSpec

@@ -6,7 +6,7 @@ import safetensors
 from torch import nn
 
 from finetune.backbones import Registry
-from finetune.data.folders import open_dataset
+from finetune.data.dataset import open_dataset
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import SpecInvalid
 from finetune.network import draw, resolve_with

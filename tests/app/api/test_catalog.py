@@ -40,6 +40,7 @@ def test_datasets_are_the_folders_below_the_data_root(api):
         "object": "dataset",
         "name": "shapes",
         "classes": ["circle", "square", "triangle"],
+        "multi_label": False,
         "counts": {
             "train": {"circle": 3, "square": 3, "triangle": 3},
             "val": {"circle": 2, "square": 2, "triangle": 2},

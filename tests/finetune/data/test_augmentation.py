@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from finetune.data.augmentation import VIEWS, training_view
-from finetune.data.folders import Sample
+from finetune.data.dataset import Sample
 from finetune.data.loading import Loader
 from finetune.data.preprocessing import Preprocessing
 from finetune.data.sampling import batches_of

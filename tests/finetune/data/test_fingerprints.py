@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
+from finetune.data.dataset import Sample
 from finetune.data.fingerprints import of_file, of_files, of_samples
-from finetune.data.folders import Sample
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from finetune.data.folders import dataset_names, find_folder, list_folder, open_dataset, problems_of
+from finetune.data.dataset import dataset_names, find_dataset, list_dataset, open_dataset
 from finetune.errors import DatasetInvalid, DatasetNotFound
 from finetune.spec import DatasetSpec
 
@@ -27,7 +27,7 @@ def opened(root, seed=0, **fields):
 
 
 def problems(root):
-    return problems_of(list_folder(root, "pets"))
+    return list(list_dataset(root, "pets").problems)
 
 
 def test_a_dataset_with_splits_keeps_them(tree):
@@ -85,7 +85,7 @@ def test_folders_inside_a_class_belong_to_it_and_hidden_files_to_nobody(tree):
         (root / "pets" / "cat" / hidden).parent.mkdir(exist_ok=True)
         (root / "pets" / "cat" / hidden).touch()
     (root / "pets" / ".git").mkdir()
-    assert list_folder(root, "pets").counts() == {"train": {"cat": 3, "dog": 3}}
+    assert list_dataset(root, "pets").counts == {"train": {"cat": 3, "dog": 3}}
 
 
 SENTENCES = [
@@ -135,11 +135,11 @@ def test_absent_and_outside_give_the_same_answer_with_the_closest_names(tree, tm
     (root / "file").touch()
     for path in ("pests", "../secret", str(tmp_path / "secret"), "link", "file", "x" * 300):
         with pytest.raises(DatasetNotFound) as missing:
-            find_folder(root, path)
+            find_dataset(root, path)
         assert missing.value.message.startswith(f"there is no dataset {path[:100]!r} below the data root; ")
         assert missing.value.param == "dataset.path"
     with pytest.raises(DatasetNotFound, match="did you mean 'pets'"):
-        find_folder(root, "pests")
+        find_dataset(root, "pests")
 
 
 def test_links_that_lead_out_of_the_data_root_are_nobodys_images(tree, tmp_path):
@@ -151,14 +151,14 @@ def test_links_that_lead_out_of_the_data_root_are_nobodys_images(tree, tmp_path)
     (root / "pets" / "cat" / "folder").symlink_to(secret)
     (root / "pets" / "spy").symlink_to(secret)
     (root / "pets" / "cat" / "again.png").symlink_to(root / "pets" / "dog" / "000.png")
-    assert list_folder(root, "pets").counts() == {"train": {"cat": 3, "dog": 2}}
+    assert list_dataset(root, "pets").counts == {"train": {"cat": 3, "dog": 2}}
 
 
 def test_a_train_folder_that_leads_out_of_the_data_root_has_no_classes(tree, tmp_path):
     root = tree()
     (tmp_path / "secret" / "cat").mkdir(parents=True)
     (root / "pets" / "train").symlink_to(tmp_path / "secret")
-    assert list_folder(root, "pets").classes == ()
+    assert list_dataset(root, "pets").classes == ()
 
 
 def test_datasets_are_the_folders_below_the_data_root(tree):

@@ -8,8 +8,8 @@ import torch
 from finetune.cache import Cache
 from finetune.data import images as module
 from finetune.data.checking import Checked, check_files
+from finetune.data.dataset import open_dataset
 from finetune.data.decoding import Undecodable, decode
-from finetune.data.folders import open_dataset
 from finetune.data.images import Images
 from finetune.errors import DatasetInvalid
 from finetune.spec import DatasetSpec

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from finetune.data.augmentation import training_view
-from finetune.data.folders import Sample
+from finetune.data.dataset import Sample
 from finetune.data.loading import Loader
 from finetune.data.preprocessing import Preprocessing
 from finetune.data.sampling import batches_of, epoch_order
@@ -116,3 +116,14 @@ def test_views_leave_torchs_generator_alone(samples):
     torch.manual_seed(0)
     loader(samples, 4)._loader.dataset[(0, 5)]
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_several_labels_become_a_row_of_zeros_and_ones(samples):
+    several = [
+        Sample(s.path, label) for s, label in zip(samples, [(), (0, 2), (1,), (0, 1, 2)], strict=False)
+    ]
+    for workers in (0, 1):
+        passes = Loader(several, SIZE.centre, 4, workers, pin=False, classes=3)
+        (batch,) = passes.in_order()
+        assert batch.labels.dtype == torch.float32
+        assert batch.labels.tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1]]

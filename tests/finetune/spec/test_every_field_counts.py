@@ -92,6 +92,8 @@ TWO = [
     {"name": "two", "epochs": 1, "lr": RATE},
 ]
 STOPPING = {"lr": {"schedule": {"name": "list", "values": [0.05, 30.0, 30.0, 0.05, 0.05, 0.05]}}, "epochs": 6}
+# Steps so small that the loss falls in every epoch and the accuracy stands still.
+STILL = {"lr": {"schedule": {"name": "constant", "lr": 1e-6}}, "epochs": 6}
 RANGE = {"start_lr": 1e-3, "end_lr": 1.0, "steps": 12}
 FROZEN = {"freeze": {"policy": "before", "module": "body"}}
 
@@ -125,8 +127,8 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "EarlyStopping": {
         "metric": with_stage(
-            {**STOPPING, "early_stopping": {"metric": "val_loss", "patience": 2}},
-            {**STOPPING, "early_stopping": {"metric": "val_accuracy", "patience": 2}},
+            {**STILL, "early_stopping": {"metric": "val_loss", "patience": 1}},
+            {**STILL, "early_stopping": {"metric": "val_accuracy", "patience": 1}},
         ),
         "patience": with_stage(
             {**STOPPING, "early_stopping": {"patience": 1}}, {**STOPPING, "early_stopping": {"patience": 3}}

@@ -1,0 +1,140 @@
+"""Datasets by their path below the data root: a folder of images, or a manifest."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.data.folders import list_folder
+from finetune.data.listing import Listed, Listing, belongs
+from finetune.data.manifests import is_manifest, list_manifest
+from finetune.data.paths import Outside, resolve_below
+from finetune.data.splitting import split_by_class, split_by_labels
+from finetune.errors import DatasetInvalid, DatasetNotFound, SpecInvalid
+from finetune.spec.job import DatasetSpec
+from finetune.spec.objectives import BinaryCrossEntropy
+from finetune.spec.problems import Problem, closest
+
+VAL_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and the index of its class; with several labels an image their indices, ascending."""
+
+    path: Path
+    label: int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that can be trained on. With `multi_label` every sample's label is a tuple."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    has_val_split: bool
+    multi_label: bool = False
+
+    def class_counts(self) -> list[int]:
+        """Training images of each class."""
+        counts: Counter[int] = Counter()
+        for sample in self.train:
+            counts.update([sample.label] if isinstance(sample.label, int) else sample.label)
+        return [counts[label] for label in range(len(self.classes))]
+
+    def train_labels(self) -> list[int]:
+        """The one label of each training image, in their order."""
+        labels = [sample.label for sample in self.train if isinstance(sample.label, int)]
+        assert len(labels) == len(self.train), "the images have several labels"
+        return labels
+
+
+def dataset_names(data_dir: Path) -> list[str]:
+    """The folders below the data root, and the manifests there and in those folders, sorted."""
+    if not data_dir.is_dir():
+        return []
+    root = data_dir.resolve()
+    entries = [entry for entry in data_dir.iterdir() if belongs(entry, data_dir, root)]
+    folders = [entry for entry in entries if entry.is_dir()]
+    inside = [entry for folder in folders for entry in folder.iterdir() if belongs(entry, folder, root)]
+    manifests = [entry for entry in (*entries, *inside) if is_manifest(entry)]
+    return sorted(entry.relative_to(data_dir).as_posix() for entry in (*folders, *manifests))
+
+
+def find_dataset(data_dir: Path, path: str) -> Path:
+    """The dataset's folder or manifest below the data root.
+
+    The answer is the same for one that is absent and one outside.
+
+    Raises:
+        DatasetNotFound: there is none.
+    """
+    try:
+        found = resolve_below(data_dir, path)
+    except Outside:
+        found = None
+    if found is None or not (found.is_dir() or is_manifest(found)):
+        near = closest(path, dataset_names(data_dir))
+        raise DatasetNotFound(
+            f"there is no dataset {path[:100]!r} below the data root; {near}", "dataset.path"
+        )
+    return found
+
+
+def list_dataset(data_dir: Path, path: str) -> Listing:
+    """Lists a dataset without opening its images.
+
+    Raises:
+        DatasetNotFound: there is none.
+    """
+    found = find_dataset(data_dir, path)
+    listed = list_folder if found.is_dir() else list_manifest
+    return listed(found, path, data_dir.resolve())
+
+
+def open_dataset(data_dir: Path, spec: DatasetSpec, seed: int) -> Dataset:
+    """The dataset, split.
+
+    Raises:
+        DatasetNotFound: there is none.
+        DatasetInvalid: it cannot be trained on; the message has every reason.
+    """
+    listing = list_dataset(data_dir, spec.path)
+    if listing.problems:
+        raise DatasetInvalid("; ".join(listing.problems), "dataset.path")
+    images, has_val_split = listing.images, "val" in listing.images
+    if has_val_split:
+        train, val = list(images["train"]), list(images["val"])
+    else:
+        split = split_by_labels if listing.multi_label else split_by_class
+        train, val = split(images["train"], spec.val_fraction or VAL_FRACTION, seed)
+    return Dataset(
+        listing.name,
+        listing.classes,
+        _samples(train, listing),
+        _samples(val, listing),
+        has_val_split,
+        listing.multi_label,
+    )
+
+
+def _samples(images: list[Listed], listing: Listing) -> tuple[Sample, ...]:
+    index = {name: i for i, name in enumerate(listing.classes)}
+    several = ((image.path, tuple(sorted(index[name] for name in image.labels))) for image in images)
+    return tuple(Sample(path, labels if listing.multi_label else labels[0]) for path, labels in several)
+
+
+def check_objective(objective: Any, dataset: Dataset) -> None:
+    """Holds a spec's objective against the dataset's labels.
+
+    Raises:
+        SpecInvalid: the objective takes one label an image, and the dataset's images have any number.
+    """
+    if dataset.multi_label and not isinstance(objective, BinaryCrossEntropy):
+        message = (
+            f"{objective.name} takes one label an image, and the images of {dataset.name!r} have any number: "
+            "take binary_cross_entropy"
+        )
+        raise SpecInvalid([Problem("objective", message, "unfit_for_dataset")])
