@@ -11,7 +11,8 @@ from torch import nn
 
 from finetune.backbones import Backbone, Registry, check_image_size, skeleton
 from finetune.backbones.weights import find_source, weights_file
-from finetune.data.folders import find_folder
+from finetune.data import class_batches
+from finetune.data.folders import find_folder, open_dataset
 from finetune.errors import FinetuneError, SpecInvalid
 from finetune.freezing import freezing_of
 from finetune.lr import unusable_rate
@@ -20,7 +21,15 @@ from finetune.network import resolve_with
 from finetune.optimizers import unavailable
 from finetune.spec import find_problems, parse_part
 from finetune.spec.combinations import combination_problems
-from finetune.spec.job import BackboneSpec, DatasetSpec, FileWeights, JobSpec, JobWeights, ResolvedSpec
+from finetune.spec.job import (
+    BackboneSpec,
+    DatasetSpec,
+    FileWeights,
+    JobSpec,
+    JobWeights,
+    ResolvedSpec,
+    objective_of,
+)
 from finetune.spec.objectives import Triplet
 from finetune.spec.problems import Problem
 from finetune.spec.stages import FreezeBefore, FreezeExcept, FreezeModules, StageSpec
@@ -31,11 +40,20 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
     problems = find_problems(body)
     dataset = parse_part(DatasetSpec, body, "dataset")
     if dataset is not None:
-        problems += _attempt(lambda: find_folder(data_dir, dataset.path))
+        missing = _attempt(lambda: find_folder(data_dir, dataset.path))
+        problems += missing or _attempt(lambda: _check_class_batches(body, data_dir))
     backbone = parse_part(BackboneSpec, body, "backbone")
     if backbone is not None:
         problems += _backbone_problems(body, backbone, registry, weights_dir)
     return problems
+
+
+def _check_class_batches(body: Any, data_dir: Path) -> None:
+    """Counts the images of a sound spec whose objective draws its batches by class."""
+    spec = parse_part(JobSpec, body)
+    objective = spec and objective_of(spec.objective, spec.recipe)
+    if spec is not None and isinstance(objective, Triplet):
+        class_batches.check(objective, open_dataset(data_dir, spec.dataset, spec.seed))
 
 
 def _attempt(check: Any) -> list[Problem]:

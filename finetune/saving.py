@@ -9,6 +9,7 @@ from finetune.checkpoint import save_state, save_weights
 from finetune.events import CheckpointFiles, EpochRecord
 from finetune.retention import superseded
 from finetune.run import Run
+from finetune.spec.objectives import Triplet
 
 
 def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> CheckpointFiles:
@@ -47,11 +48,15 @@ def save(run: Run, record: EpochRecord, optimizer: torch.optim.Optimizer) -> Che
 
 def _metadata(run: Run, record: EpochRecord) -> dict[str, Any]:
     """All that a program needs to use the weights. Nothing in it differs when a run is repeated."""
-    blueprint = run.blueprint
+    blueprint, objective = run.blueprint, run.spec.objective
+    embeds = {"normalize": objective.normalize} if isinstance(objective, Triplet) else {}
     return {
         "backbone": blueprint.backbone.name,
         "backbone_options": blueprint.backbone.options(blueprint.preprocessing.crop),
         "classes": list(blueprint.classes),
+        "objective": objective.name,
+        "outputs": blueprint.head.outputs,
+        **embeds,
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",
         "stage": record.stage,

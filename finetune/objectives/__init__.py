@@ -11,13 +11,21 @@ import torch
 from finetune.data.folders import Dataset
 from finetune.objectives.base import Evaluation, Objective, Tally
 from finetune.objectives.classification import Classification
-from finetune.spec.objectives import CrossEntropy, Focal
+from finetune.spec.objectives import CrossEntropy, Focal, Triplet
 
 __all__ = ["Evaluation", "Objective", "Tally", "build"]
+
+
+def _triplet(spec: Triplet, dataset: Dataset, device: torch.device) -> Objective:
+    from finetune.objectives.triplet import Embedding  # its libraries take a second to load
+
+    return Embedding(spec, device)
+
 
 OBJECTIVES: dict[type[Any], Callable[[Any, Dataset, torch.device], Objective]] = {
     CrossEntropy: Classification.by_cross_entropy,
     Focal: Classification.by_focal_loss,
+    Triplet: _triplet,
 }
 
 

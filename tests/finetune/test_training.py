@@ -395,7 +395,12 @@ REFUSED = [
         "there are none here",
     ),
     ({"batch_size": "8"}, SpecInvalid, "batch_size", "integer"),
-    ({"objective": {"name": "triplet"}}, SpecInvalid, "objective", "cannot be trained"),
+    (
+        {"objective": {"name": "triplet", "embedding_size": 4}},
+        SpecInvalid,
+        "objective.classes_per_batch",
+        "has 3 classes",
+    ),
     (
         {"stages.0.freeze": {"policy": "before", "module": "boddy"}},
         SpecInvalid,
