@@ -192,7 +192,7 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
-        options=_options(stage),
+        options=[*table.sampling.said, *_options(stage)],
         groups=[
             PlannedGroup(
                 name=group.name,

@@ -11,8 +11,9 @@ from torch import nn
 
 from finetune.backbones import Backbone, Registry, check_image_size, skeleton
 from finetune.backbones.weights import find_source, weights_file
-from finetune.data.dataset import find_dataset
-from finetune.errors import FinetuneError, SpecInvalid
+from finetune.data import class_batches
+from finetune.data.dataset import check_objective, find_dataset, open_dataset
+from finetune.errors import DatasetInvalid, FinetuneError, SpecInvalid
 from finetune.freezing import freezing_of
 from finetune.lr import unusable_rate
 from finetune.modules import UnknownModule, matching
@@ -29,6 +30,7 @@ from finetune.spec.job import (
     JobWeights,
     PreprocessingSpec,
     ResolvedSpec,
+    objective_of,
 )
 from finetune.spec.objectives import Triplet
 from finetune.spec.problems import Problem
@@ -40,11 +42,27 @@ def check(body: Any, registry: Registry, data_dir: Path, weights_dir: Path) -> l
     problems = find_problems(body)
     dataset = parse_part(DatasetSpec, body, "dataset")
     if dataset is not None:
-        problems += _attempt(lambda: find_dataset(data_dir, dataset.path))
+        missing = _attempt(lambda: find_dataset(data_dir, dataset.path))
+        problems += missing or _attempt(lambda: _check_objective(body, data_dir))
     backbone = parse_part(BackboneSpec, body, "backbone")
     if backbone is not None:
         problems += _backbone_problems(body, backbone, registry, weights_dir)
     return problems
+
+
+def _check_objective(body: Any, data_dir: Path) -> None:
+    """Holds the objective of a sound spec against the data's labels and numbers of images."""
+    spec = parse_part(JobSpec, body)
+    if spec is None:
+        return
+    try:
+        dataset = open_dataset(data_dir, spec.dataset, spec.seed)
+    except DatasetInvalid:
+        return  # the plan and the run say so
+    objective = objective_of(spec.objective, spec.recipe)
+    check_objective(objective, dataset)
+    if isinstance(objective, Triplet):
+        class_batches.check(objective, dataset)
 
 
 def _attempt(check: Any) -> list[Problem]:

@@ -10,6 +10,7 @@ from finetune.checkpoint import save_state, save_weights
 from finetune.events import CheckpointFiles, EpochRecord
 from finetune.retention import superseded
 from finetune.run import Run
+from finetune.spec.objectives import Triplet
 from finetune.stepping import Stepper
 
 
@@ -70,12 +71,14 @@ def _keep_for_the_next_stage(run: Run) -> None:
 def _metadata(run: Run, record: EpochRecord, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """All that a program needs to use the weights. Nothing in it differs when a run is repeated."""
     blueprint, objective = run.blueprint, run.spec.objective
+    embeds = {"normalize": objective.normalize} if isinstance(objective, Triplet) else {}
     return {
         "backbone": blueprint.backbone.name,
         "backbone_options": blueprint.backbone.options(blueprint.preprocessing.crop),
         "objective": objective.name,
         "outputs": blueprint.head.outputs,
         "classes": list(blueprint.classes),
+        **embeds,
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",
         "stage": record.stage,

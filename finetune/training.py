@@ -34,7 +34,8 @@ from finetune.run import Run, prepare
 from finetune.saving import prune, save
 from finetune.seeds import derive
 from finetune.spec import find_problems
-from finetune.spec.job import JobSpec
+from finetune.spec.job import JobSpec, objective_of
+from finetune.spec.objectives import Triplet
 from finetune.stepping import Stepper, grouped
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
@@ -114,6 +115,13 @@ def _parse(spec: JobSpec | Mapping[str, Any]) -> JobSpec:
 
 
 def _out_of_memory(spec: JobSpec) -> FinetuneError:
+    objective = objective_of(spec.objective, spec.recipe)
+    if isinstance(objective, Triplet):
+        return OutOfMemory(
+            f"a step with {objective.classes_per_batch} classes of {objective.images_per_class} images each, "
+            "or a validation batch, did not fit into memory: take fewer, or smaller images",
+            "objective.classes_per_batch",
+        )
     return OutOfMemory(
         f"a step with batch_size {spec.batch_size} did not fit into memory: "
         "take a smaller one, or smaller images",
@@ -174,7 +182,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         if not keep_all:
             prune(run, checkpoint)
         if judged.sign is not None and run.standing.stuck == PATIENCE:
-            yield Warned(alarm(table.name, judged.sign, record.lr))
+            yield Warned(alarm(table.name, judged.sign, record.lr, judged.advice))
         if run.standing.stage_over:
             break
     done = run.standing.epoch

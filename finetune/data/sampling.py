@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.data import class_batches
 from finetune.data.dataset import Dataset
 from finetune.seeds import derive
+from finetune.spec.objectives import Triplet
 from finetune.spec.stages import StageSpec
 
 Batches = list[list[int]]  # indices of samples
@@ -58,10 +60,14 @@ def balanced_order(labels: Sequence[int], seed: int, stage: int, epoch: int) -> 
 
 @dataclass(frozen=True)
 class Sampling:
-    """A stage's batches: `batches(epoch)` for an epoch counted from 0, `count` of them in each."""
+    """A stage's batches: `batches(epoch)` for an epoch counted from 0, `count` of them in each.
+
+    `said` tells what is not to be seen in the stage itself.
+    """
 
     batches: Callable[[int], Batches]
     count: int
+    said: tuple[str, ...] = ()
 
 
 def _shuffle(dataset: Dataset, batch_size: int, seed: int, stage: int) -> Callable[[int], Batches]:
@@ -83,6 +89,23 @@ SAMPLERS: dict[str, Callable[[Dataset, int, int, int], Callable[[int], Batches]]
 def sampling_of(
     stage: StageSpec, objective: Any, dataset: Dataset, batch_size: int, seed: int, index: int
 ) -> Sampling:
-    """How a stage (its `index` from 0) of a run draws its batches."""
+    """How a stage (its `index` from 0) of a run draws its batches.
+
+    Raises:
+        SpecInvalid: the dataset does not fill the batches that the objective takes.
+    """
+    if isinstance(objective, Triplet):
+        class_batches.check(objective, dataset)
+        drawn = class_batches.ClassBatches(
+            dataset.train_labels(),
+            objective.classes_per_batch,
+            objective.images_per_class,
+            lambda *of: derive(seed, "order", index, *of),
+        )
+        said = (
+            f"batches of {objective.classes_per_batch} classes with {objective.images_per_class} images: "
+            "batch_size is that of validation"
+        )
+        return Sampling(drawn.of_epoch, drawn.count, (said,))
     batches = SAMPLERS[stage.sampler](dataset, batch_size, seed, index)
     return Sampling(batches, len(batches(0)))

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from finetune.learning import ADVICE
+
 Forward = Callable[[Tensor], Tensor]  # inputs to outputs, (N, …) to (N, outputs)
 LabelledBatches = Iterable[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
 
@@ -14,12 +16,14 @@ LabelledBatches = Iterable[tuple[Tensor, Tensor]]  # (inputs, labels) on the dev
 class Evaluation:
     """A network's figures on a split, by name.
 
-    `sign` is a phrase that shows that it has learnt nothing, where it has not. `metadata` goes into the
-    checkpoint beside the weights: plain values that a program needs to use the outputs.
+    `sign` is a phrase that shows that it has learnt nothing, where it has not, and `advice` is what usually
+    helps then. `metadata` goes into the checkpoint beside the weights: plain values that a program needs to
+    use the outputs.
     """
 
     figures: dict[str, float]
     sign: str | None = None
+    advice: str = ADVICE
     metadata: dict[str, Any] = field(default_factory=dict)
 
 

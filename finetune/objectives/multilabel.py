@@ -90,7 +90,7 @@ class MultiLabel:
         if logits.isnan().any() or not counted:
             sign = "the outputs for validation images are not numbers" if counted else None
             undefined = {"loss": loss, "map": float("nan"), "f1": float("nan")}
-            return Evaluation(undefined, sign, {"thresholds": thresholds})
+            return Evaluation(undefined, sign, metadata={"thresholds": thresholds})
         truth, logits = truth[:, counted] > 0, logits[:, counted]
         probabilities = logits.sigmoid()
         best = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]
@@ -102,7 +102,7 @@ class MultiLabel:
         }
         given = probabilities >= torch.tensor([threshold for threshold, _ in best])
         sign = _nothing_learnt(figures["map"], logits, given, truth)
-        return Evaluation(figures, sign, {"thresholds": thresholds})
+        return Evaluation(figures, sign, metadata={"thresholds": thresholds})
 
 
 def targets_of(labels: Tensor, outputs: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from finetune.spec.objectives import METRICS, BinaryCrossEntropy, Triplet
 from finetune.spec.problems import Problem
 from finetune.spec.stages import StageSpec
 
+MOST_IN_TRIPLETS = 1024  # images of a batch; looking for triplets takes as many bytes as their third power
+
 
 def combination_problems(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> list[Problem]:
     """The problems of a whole spec; `stage_path(index)` is where the request says a stage."""
@@ -19,6 +21,12 @@ def combination_problems(spec: ResolvedSpec, stage_path: Callable[[int], str]) -
 def _of_job(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> Iterator[Problem]:
     if spec.metric not in METRICS[type(spec.objective)]:
         yield _no_such_metric(spec, spec.metric, "checkpoints.metric")
+    objective: Any = spec.objective
+    if isinstance(objective, Triplet):
+        images = objective.classes_per_batch * objective.images_per_class
+        if images > MOST_IN_TRIPLETS:
+            message = f"{images} images make more triplets than fit: take {MOST_IN_TRIPLETS} or fewer"
+            yield Problem("objective.classes_per_batch", f"a batch of {message}", "batch_too_large")
     if spec.checkpoints.weights == "ema" and not any(stage.ema for stage in spec.stages):
         message = 'weights "ema" needs a stage with an ema: set one, or take "raw"'
         yield Problem("checkpoints.weights", message, "no_ema")

@@ -100,6 +100,38 @@ def test_rates_beyond_the_range_of_numbers_are_a_problem(problems, job):
     assert codes(problems(job(stage(epochs=100, lr=lr)))) == [("stages.0.lr.schedule", "unusable_rate")]
 
 
+def triplet(**fields):
+    return {"name": "triplet", "classes_per_batch": 3, "images_per_class": 4, **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"objective": triplet()}, []),
+        ({"objective": triplet(images_per_class=8)}, []),
+        (
+            {"objective": triplet(images_per_class=9)},
+            [("objective.images_per_class", "too_few_images")],
+        ),
+        ({"objective": triplet(classes_per_batch=4)}, [("objective.classes_per_batch", "too_few_classes")]),
+        (
+            {"stages": None, "recipe": {"name": "triplet"}},
+            [("objective.classes_per_batch", "too_few_classes")],
+        ),
+        ({"objective": triplet(), "dataset": {"path": "none"}}, [("dataset.path", "dataset_not_found")]),
+    ],
+    ids=str,
+)
+def test_classes_and_images_are_counted_for_the_triplet_objective(problems, job, fields, found):
+    stages = [stage(freeze={"policy": "none"})]
+    assert codes(problems({**job(), "stages": stages, **fields})) == found
+
+
+def test_a_batch_with_more_triplets_than_fit_is_a_problem(problems, job):
+    body = {**job(stage(freeze={"policy": "none"})), "objective": triplet(images_per_class=342)}
+    assert ("objective.classes_per_batch", "batch_too_large") in codes(problems(body))
+
+
 @pytest.mark.parametrize(
     "body", [None, [], {}, {"stages": [3, None]}, {"backbone": {"name": "tiny"}}], ids=str
 )

@@ -397,6 +397,12 @@ REFUSED = [
     ({"batch_size": "8"}, SpecInvalid, "batch_size", "integer"),
     ({"objective": {"name": "triplet"}}, SpecInvalid, "stages.0.freeze", "would train nothing"),
     (
+        {"objective": {"name": "triplet", "embedding_size": 4}},
+        SpecInvalid,
+        "objective.classes_per_batch",
+        "has 3 classes",
+    ),
+    (
         {"stages.0.freeze": {"policy": "before", "module": "boddy"}},
         SpecInvalid,
         "stages.0.freeze.module",

@@ -58,7 +58,7 @@ def test_every_problem_is_in_one_answer(api, spec):
         ({"stages": [{"epochs": 1}]}, "stages.0.lr"),
         ({"recipe": None}, "stages"),
         ({"recipe": {"name": "three_stage"}}, "recipe"),
-        ({"recipe": {"name": "triplet"}}, "recipe"),
+        ({"recipe": {"name": "triplet"}}, "objective.classes_per_batch"),
         ({"metadata": {"team": 1}}, "metadata.team"),
         ({"metadata": {f"k{n}": "v" for n in range(17)}}, "metadata"),
         ({"name": "x" * 201}, "name"),
@@ -105,7 +105,7 @@ def _staged(**changes):
         ),
         ({"optimizer": {"name": "sgd", "momentum": 0.0, "nesterov": True}}, "stages.0.optimizer", "momentum"),
         ({"lr": {"schedule": {"name": "constant", "lr": -1}}}, "stages.0.lr.schedule", "0"),
-        ({"objective": {"name": "triplet"}}, "objective", "triplet"),
+        ({"objective": {"name": "triplet"}}, "objective.classes_per_batch", "3 classes"),
         ({"epochs": 3, "lr": {"schedule": {"name": "list", "values": [0.1]}}}, "stages.0.lr", "values"),
     ],
 )

@@ -187,3 +187,23 @@ def test_skeletons_draw_nothing_from_torchs_generator():
     skeleton(row("mnasnet0_5"), 11, 64)
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.is_meta for parameter in nn.Linear(2, 2).parameters())
+
+
+def test_without_its_head_every_network_gives_one_row_of_features_for_each_image(name):
+    backbone, whole = network(name)
+    model = skeleton(backbone, None, backbone.preprocessing.crop)
+    head = whole.get_submodule(backbone.heads[0])
+    with torch.no_grad():
+        features = model(batch(backbone))
+    assert not in_heads(backbone, model)
+    assert features.shape == (2, head.in_channels if isinstance(head, nn.Conv2d) else head.in_features)
+
+
+@pytest.mark.parametrize("auxiliary", WITH_AUXILIARY)
+def test_without_their_heads_auxiliary_outputs_are_rows_of_features_too(auxiliary):
+    backbone = row(auxiliary)
+    model = copy.deepcopy(skeleton(backbone, None, backbone.preprocessing.crop)).train()
+    with torch.no_grad():
+        features, others = logits_and_auxiliary(model(batch(backbone)))
+    assert len(others) == WITH_AUXILIARY[auxiliary]
+    assert all(output.ndim == 2 and len(output) == 2 for output in (features, *others))

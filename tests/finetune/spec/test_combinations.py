@@ -4,7 +4,7 @@ import pytest
 
 from finetune.preflight import check
 
-TRIPLET = {"name": "triplet", "embedding_size": 4}
+TRIPLET = {"name": "triplet", "embedding_size": 4, "classes_per_batch": 3}
 BINARY = {"name": "binary_cross_entropy"}
 STAGE = {"name": "all", "epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.1}}}
 
@@ -86,7 +86,7 @@ def test_all_of_them_are_said_at_once(problems, job):
 
 
 def test_a_problem_of_a_recipes_stages_is_the_recipes_and_is_said_once(problems, job):
-    body = {**job(), "recipe": {"name": "two_stage"}, "objective": {"name": "triplet"}}
+    body = {**job(), "recipe": {"name": "two_stage"}, "objective": {**TRIPLET, "embedding_size": None}}
     del body["stages"]
     (problem,) = problems(body)
     assert (problem.param, problem.code) == ("recipe.freeze", "nothing_trained")

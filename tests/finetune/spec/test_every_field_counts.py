@@ -254,7 +254,7 @@ CASES: dict[str, dict[str, Case]] = {
     "Triplet": of_objective(
         TRIPLET,
         margin=0.1,
-        mining="all",
+        mining="hard",
         classes_per_batch=3,
         images_per_class=3,
         embedding_size=None,
