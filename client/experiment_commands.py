@@ -36,7 +36,7 @@ def compare(
         str, typer.Option(help="How many (3: 0, 1 and 2), or which, with commas (0,5,7).")
     ] = "3",
     metric: Annotated[
-        str | None, typer.Option(help="What is compared; val_accuracy unless the spec says otherwise.")
+        str | None, typer.Option(help="What is compared; what the spec's objective is chosen by unless said.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The experiment's name; the spec's unless said.")] = None,
     patience: PatienceOption = PATIENCE,

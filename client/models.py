@@ -78,10 +78,18 @@ class Job(Answer):
 
 
 class Scores(Answer):
-    """A split's mean loss and accuracy in one epoch; a loss that is not finite is None."""
+    """A split's figures in one epoch: the mean loss, and what the objective has beside it.
+
+    Accuracy, or `map` and `f1`, or `recall@1` and others. One that is not finite is None.
+    """
 
     loss: float | None = None
     accuracy: float | None = None
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """What was sent, by name, in its order."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Seconds(Answer):
@@ -94,7 +102,10 @@ class Seconds(Answer):
 
 
 class EpochRecord(Answer):
-    """One trained epoch. `stage_index` counts from 0, `epoch` (in the stage) and `global_epoch` from 1."""
+    """One trained epoch. `stage_index` counts from 0, `epoch` (in the stage) and `global_epoch` from 1.
+
+    `val_ema` are the figures of the weights' moving average, where the stage has one.
+    """
 
     stage: str
     stage_index: int
@@ -104,6 +115,7 @@ class EpochRecord(Answer):
     lr: dict[str, float] = Field(default_factory=dict)
     train: Scores = Scores()
     val: Scores | None = None
+    val_ema: Scores | None = None
     images_per_second: float | None = None
     seconds: Seconds | None = None
     peak_memory_bytes: int | None = None

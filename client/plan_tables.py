@@ -40,6 +40,10 @@ def head_lines(plan: Plan) -> list[str]:
     if plan.head is not None:
         reason = f": {plan.head.reason}" if plan.head.reason else ""
         lines.append(one_line(f"head {_listed(plan.head.modules)} {plan.head.action}{reason}"))
+        if plan.head.kept and plan.head.new:
+            lines.append(f"rows kept of {_listed(plan.head.kept)}; new of {_listed(plan.head.new)}")
+    if plan.objective is not None:
+        lines.append(one_line(f"objective {plan.objective}; the best epoch is chosen by {plan.metric}"))
     return lines
 
 
@@ -55,6 +59,7 @@ def stage_lines(number: int, stage: PlannedStage) -> list[str]:
         parts.append(f"batch norm {stage.batch_norm}")
     if stage.features_once:
         parts.append("features computed once")
+    parts += stage.options
     return [
         one_line("; ".join(parts)),
         f"trains {stage.trained_parameters:,} parameters, freezes {stage.frozen_parameters:,}",

@@ -22,12 +22,15 @@ class PlannedImages(Answer):
 
 
 class PlannedHead(Answer):
-    """The classifier's modules, and whether they are kept or replaced, and why."""
+    """What becomes of the head, and why, and of which classes its rows are `kept` and `new`."""
 
     modules: list[str]
     action: str
     reason: str = ""
     classes: int | None = None
+    outputs: int | None = None
+    kept: list[str] = Field(default_factory=list)
+    new: list[str] = Field(default_factory=list)
 
 
 class FrozenModule(Answer):
@@ -45,6 +48,7 @@ class PlannedGroup(Answer):
     tensors: int
     parameters: int
     factor: float
+    weight_decay: float | None = None
 
 
 class PlannedRates(Answer):
@@ -68,6 +72,7 @@ class PlannedStage(Answer):
     frozen: list[FrozenModule] = Field(default_factory=list)
     frozen_parameters: int = 0
     trained_parameters: int = 0
+    options: list[str] = Field(default_factory=list)
     groups: list[PlannedGroup] = Field(default_factory=list)
     lr: list[PlannedRates] = Field(default_factory=list)
 
@@ -76,9 +81,12 @@ class Plan(Answer):
     """What a spec would do."""
 
     backbone: PlannedBackbone
+    objective: str | None = None
+    metric: str | None = None
     classes: list[str] = Field(default_factory=list)
     images: PlannedImages | None = None
     head: PlannedHead | None = None
     preprocessing: dict[str, Any] | None = None
+    training_preprocessing: dict[str, Any] | None = None
     stages: list[PlannedStage]
     warnings: list[str] = Field(default_factory=list)

@@ -1,19 +1,22 @@
 """What commands print: tables and lines."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from client.models import EpochRecord, Event, Job, Progress
+from client.models import EpochRecord, Event, Job, Progress, Scores
 from client.text import one_line
 
 PIPE_WIDTH = 10_000
 """Columns of an output that is no terminal: nothing there may be cut or wrapped."""
 ABSENT = "-"
 MANY_GROUPS = 4
+SPLITS = ("train", "val", "ema")
+SHORT = {"accuracy": "acc"}
+"""Figures whose names are shorter in a table's head."""
 
 
 def open_console() -> Console:
@@ -84,37 +87,46 @@ def job_table(job: Job) -> Table:
     return table
 
 
-def metrics_table(records: Iterable[EpochRecord]) -> Table:
-    """A row per epoch."""
-    table = table_of(
-        "epoch",
-        "stage",
-        "in stage",
-        "train loss",
-        "train acc",
-        "val loss",
-        "val acc",
-        "lr",
-        "img/s",
-        "s",
-        "MiB",
-    )
+def metrics_table(records: Sequence[EpochRecord]) -> Table:
+    """A row per epoch, a column per figure that any of them has."""
+    figures = _figures(records)
+    heads = [f"{split} {SHORT.get(name, name)}" for split, name in figures]
+    table = table_of("epoch", "stage", "in stage", *map(one_line, heads), "lr", "img/s", "s", "MiB")
     for record in records:
-        val = record.val
         table.add_row(
             str(record.global_epoch),
             one_line(record.stage),
             str(record.epoch),
-            "not finite" if record.nonfinite and record.train.loss is None else number(record.train.loss),
-            number(record.train.accuracy),
-            number(val.loss if val else None),
-            number(val.accuracy if val else None),
+            *(_figure(record, split, name) for split, name in figures),
             rates(record.lr),
             number(record.images_per_second, ".0f"),
             number(total_seconds(record), ".1f"),
             ABSENT if record.peak_memory_bytes is None else f"{record.peak_memory_bytes / 2**20:.0f}",
         )
     return table
+
+
+def _figures(records: Iterable[EpochRecord]) -> list[tuple[str, str]]:
+    """Which figures there are, by split and name, in the order in which they were sent."""
+    names: dict[str, dict[str, None]] = {split: {} for split in SPLITS}
+    for record in records:
+        for split, scores in scores_of(record).items():
+            names[split] |= dict.fromkeys(scores.figures)
+    return [(split, name) for split, found in names.items() for name in found]
+
+
+def _figure(record: EpochRecord, split: str, name: str) -> str:
+    scores = scores_of(record).get(split)
+    value = scores.figures.get(name) if scores else None
+    if scores and name == "loss" and value is None and record.nonfinite:
+        return "not finite"
+    return number(value)
+
+
+def scores_of(record: EpochRecord) -> dict[str, Scores]:
+    """An epoch's scores by split: training, validation, and validation of the moving average."""
+    splits = {"train": record.train, "val": record.val, "ema": record.val_ema}
+    return {split: scores for split, scores in splits.items() if scores is not None}
 
 
 def events_table(events: Iterable[Event]) -> Table:
@@ -139,9 +151,9 @@ def event_cells(event: Event) -> tuple[str, ...]:
 def epoch_line(record: EpochRecord) -> str:
     """One epoch in one line."""
     parts = [f"{one_line(record.stage)} epoch {record.epoch}:"]
-    parts.append(f"train loss {number(record.train.loss)}, accuracy {number(record.train.accuracy)};")
-    if record.val is not None:
-        parts.append(f"val loss {number(record.val.loss)}, accuracy {number(record.val.accuracy)};")
+    for split, scores in scores_of(record).items():
+        figures = (f"{one_line(name)} {number(value)}" for name, value in scores.figures.items())
+        parts.append(f"{split} {', '.join(figures)};")
     parts.append(f"lr {rates(record.lr)};")
     parts.append(f"{number(record.images_per_second, '.0f')} img/s, {number(total_seconds(record), '.1f')} s")
     return " ".join(parts)

@@ -74,15 +74,27 @@ JOB = {
 PLAN = {
     "object": "fine_tuning.plan",
     "backbone": {"name": "resnet18", "parameters": 11177538},
+    "objective": "cross_entropy",
+    "metric": "val_accuracy",
     "classes": ["ants", "bees"],
     "images": {"train": 245, "val": 153},
     "head": {
         "modules": ["fc"],
         "action": "replaced",
-        "reason": "the weights' head knows other classes",
+        "reason": "the weights' head knows none of the classes",
         "classes": 2,
+        "outputs": 2,
+        "kept": [],
+        "new": ["ants", "bees"],
     },
     "preprocessing": {
+        "resize": 256,
+        "crop": 224,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "interpolation": "bilinear",
+    },
+    "training_preprocessing": {
         "resize": 256,
         "crop": 224,
         "mean": [0.485, 0.456, 0.406],
@@ -101,8 +113,16 @@ PLAN = {
             "frozen": [{"module": "layer1", "parameters": 147968}],
             "frozen_parameters": 11176512,
             "trained_parameters": 1026,
+            "options": [],
             "groups": [
-                {"name": "default", "modules": ["fc"], "tensors": 2, "parameters": 1026, "factor": 1.0}
+                {
+                    "name": "default",
+                    "modules": ["fc"],
+                    "tensors": 2,
+                    "parameters": 1026,
+                    "factor": 1.0,
+                    "weight_decay": 0.0,
+                }
             ],
             "lr": [{"epoch": 1, "first": {"default": 0.01}, "last": {"default": 0.01}}],
         }
@@ -119,6 +139,7 @@ EPOCH = {
     "lr": {"default": 0.0003},
     "train": {"loss": 0.221, "accuracy": 0.886},
     "val": {"loss": 0.213, "accuracy": 0.928},
+    "val_ema": None,
     "images_per_second": 41.3,
     "seconds": {"data": 0.5, "train": 5.4, "val": 1.1, "checkpoint": 0.03},
     "peak_memory_bytes": 1203765248,

@@ -109,6 +109,9 @@ class EpochAnswer(BaseModel):
     lr: dict[str, float]
     train: dict[str, float | None]
     val: dict[str, float | None]
+    val_ema: dict[str, float | None] | None = Field(
+        None, description="Of the weights' moving average, where the stage has one."
+    )
     images_per_second: float
     seconds: dict[str, float]
     peak_memory_bytes: int

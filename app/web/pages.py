@@ -45,12 +45,15 @@ def index(db: Db) -> HTMLResponse:
 @router.get("/jobs/{job_id}")
 def job_page(job_id: str, db: Db) -> HTMLResponse:
     """A job: status, epochs, checkpoints, and how its model is loaded."""
-    job = find_job(db, job_id)
+    job, found = find_job(db, job_id), epochs.list_epochs(db, job_id)
     return _show(
         "job.html",
         job=job,
         ended=job.status in ENDED,
-        epochs=epochs.list_epochs(db, job_id),
+        epochs=found,
+        figures=[(split, name) for split in ("train", "val") for name in found[0].record[split]]
+        if found
+        else [],
         checkpoints=checkpoints.list_checkpoints(db, job_id),
         lines=LOADING_LINES,
     )

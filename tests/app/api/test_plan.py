@@ -48,6 +48,9 @@ def test_plan_says_what_is_frozen_trained_and_replaced(api, spec):
         "action": "replaced",
         "reason": "the network starts from random weights",
         "classes": 3,
+        "outputs": 3,
+        "kept": [],
+        "new": ["circle", "square", "triangle"],
     }
     total = answer["backbone"]["parameters"]
     head, everything = answer["stages"]
