@@ -56,6 +56,7 @@ def _metadata(run: Run, record: EpochRecord) -> dict[str, Any]:
         "classes": list(blueprint.classes),
         "objective": objective.name,
         "outputs": blueprint.head.outputs,
+        "heads": list(blueprint.backbone.heads),
         **embeds,
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",

@@ -59,7 +59,7 @@ class TripletRecipe(Part):
 
     name: Literal["triplet"]
     epochs: Epochs = 10
-    lr: Rate = 0.001
+    lr: Rate = 0.03
     drops: Annotated[
         list[Annotated[list[Factor], Field(min_length=2, max_length=2)]], Field(max_length=100)
     ] = Field(default=[[0.5, 0.1], [0.75, 0.01]])

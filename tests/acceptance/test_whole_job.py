@@ -145,7 +145,9 @@ def test_downloaded_checkpoint_gives_the_reported_accuracy_with_torchvision_alon
     job = ended(client, client.submit(spec).id)
     assert job.status == "succeeded", job.error
     client.download(job.id, "best", tmp_path / "best.safetensors")
-    (lines,) = re.findall(r"```python\n(.*?)```", (repository / "docs" / "loading.md").read_text(), re.DOTALL)
+    lines, *_ = re.findall(
+        r"```python\n(.*?)```", (repository / "docs" / "loading.md").read_text(), re.DOTALL
+    )
     assert "best.safetensors" in lines
     assert lines.count('"photo.jpg"') == 1
     head, _, tail = lines.partition("image = ImageOps.")

@@ -34,7 +34,9 @@ def embedding(job):
     return make
 
 
-@pytest.mark.parametrize("fields", [{}, {"embedding_size": 5, "normalize": False}], ids=["removed", "projected"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"embedding_size": 5, "normalize": False}], ids=["removed", "projected"]
+)
 def test_each_epoch_has_the_figures_of_an_embedding_and_the_best_is_by_recall(
     embedding, run, told, tmp_path, fields
 ):
@@ -202,7 +204,13 @@ def test_a_classifier_starts_from_an_embedding_with_a_new_head(trained, registry
 
 @pytest.mark.parametrize(
     ("size", "then", "action"),
-    [(5, 5, "kept"), (5, 6, "projection"), (5, None, "removed"), (None, 5, "projection"), (None, None, "removed")],
+    [
+        (5, 5, "kept"),
+        (5, 6, "projection"),
+        (5, None, "removed"),
+        (None, 5, "projection"),
+        (None, None, "removed"),
+    ],
 )
 def test_an_embedding_goes_on_from_another_with_its_projection_where_the_size_is_the_same(
     trained, registry, embedding, size, then, action
