@@ -77,6 +77,7 @@ def _metadata(run: Run, record: EpochRecord, evaluation: Mapping[str, Any]) -> d
         "backbone_options": blueprint.backbone.options(blueprint.preprocessing.crop),
         "objective": objective.name,
         "outputs": blueprint.head.outputs,
+        "heads": list(blueprint.backbone.heads),
         "classes": list(blueprint.classes),
         **embeds,
         "preprocessing": blueprint.preprocessing.to_json(),

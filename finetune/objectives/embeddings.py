@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
-ROWS = 512  # anchors whose distances to all others are held at once
+ROWS = 256  # anchors whose distances to all others are held at once
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -36,7 +36,14 @@ class Neighbours:
     other: Tensor
 
     @classmethod
-    def of(cls, points: Tensor, labels: Tensor, first: int = 0, rows: int | None = None) -> "Neighbours":
+    def of(
+        cls,
+        points: Tensor,
+        labels: Tensor,
+        first: int = 0,
+        rows: int | None = None,
+        most: int | None = None,
+    ) -> "Neighbours":
         """Of `rows` anchors from the `first` one on, or of all.
 
         Args:
@@ -44,6 +51,7 @@ class Neighbours:
             labels: int64 (N,).
             first: index of the first anchor.
             rows: how many anchors.
+            most: how many others a class has at most, where that is known.
         """
         anchors = slice(first, None if rows is None else first + rows)
         distances = torch.cdist(points[anchors], points)
@@ -51,7 +59,9 @@ class Neighbours:
         itself = torch.arange(len(points), device=points.device)
         others = itself[anchors, None] != itself
         return cls(
-            same=distances.masked_fill(~(alike & others), inf).sort(1).values,
+            same=distances.masked_fill(~(alike & others), inf)
+            .topk(len(points) if most is None else most, largest=False)
+            .values,
             other=distances.masked_fill(alike, inf).sort(1).values,
         )
 
@@ -127,8 +137,9 @@ def retrieval(points: Tensor, labels: Tensor, margin: float) -> Retrieval:
 
 
 def _by_rows(points: Tensor, labels: Tensor) -> Iterator[Neighbours]:
+    most = int(labels.bincount().max()) - 1
     for first in range(0, len(points), ROWS):
-        yield Neighbours.of(points, labels, first, ROWS)
+        yield Neighbours.of(points, labels, first, ROWS, most)
 
 
 def _sums(found: Neighbours, margin: float) -> Tensor:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import safetensors
+import torch
 
 ALONE = """
 import json, sys
@@ -124,3 +127,52 @@ def test_a_run_in_another_process_writes_the_same_bytes(job, data_dir, tmp_path)
         )
         found.append((folder / "epoch-00001.safetensors").read_bytes())
     assert found[0] == found[1]
+
+
+EMBED_ALL = """
+import sys
+from pathlib import Path
+paths = sorted(Path(sys.argv[1]).rglob("*.png"))
+points = torch.stack([embed(path) for path in paths])
+ours = [name for name in sys.modules if name.partition(".")[0] in ("finetune", "app", "worker", "client")]
+print(json.dumps({"labels": [path.parent.name for path in paths], "points": points.tolist(), "ours": ours}))
+"""
+
+
+@pytest.mark.parametrize(("size", "normalize"), [(None, True), (16, False)], ids=["pooled", "projected"])
+def test_the_documents_lines_embed_as_the_job_did(job, data_dir, tmp_path, size, normalize):
+    import finetune
+    from finetune.events import EpochEnded
+    from finetune.objectives.embeddings import retrieval
+
+    objective = {"name": "triplet", "classes_per_batch": 3, "embedding_size": size, "normalize": normalize}
+    spec = job(
+        {"epochs": 2, "lr": {"schedule": {"name": "constant", "lr": 0.01}}},
+        backbone={"name": "resnet18", "weights": None},
+        image_size=32,
+        objective=objective,
+    )
+    events = finetune.train(spec, tmp_path, data_dir=data_dir, device="cpu")
+    ended = [event for event in events if isinstance(event, EpochEnded)][-1]
+    ended.checkpoint.weights.rename(tmp_path / "best.safetensors")
+    text = (Path(__file__).parents[2] / "docs" / "loading.md").read_text()
+    (lines,) = (
+        found for found in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def embed(" in found
+    )
+    lines, _, distance = lines.partition("print(")
+    assert "photo.jpg" in distance
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", lines + EMBED_ALL, str(data_dir / "hues" / "val")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    names = sorted(set(told["labels"]))
+    labels = torch.tensor([names.index(name) for name in told["labels"]])
+    found = retrieval(torch.tensor(told["points"]), labels, 0.2)
+    assert told["ours"] == []
+    assert found.loss == pytest.approx(ended.record.val["loss"], rel=1e-3)
+    assert found.variance == pytest.approx(ended.record.val["variance"], rel=1e-3)
+    assert found.recall_at_1 == ended.record.val["recall@1"]

@@ -98,3 +98,18 @@ def test_plan_of_a_torchvision_backbone_needs_no_weights_file(api, spec):
     answer = plan(api, spec(backbone={"name": "resnet18", "weights": None}, image_size=32))
     assert answer["preprocessing"]["crop"] == 32
     assert answer["head"]["modules"] == ["fc"]
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/jobs/plan", 200), ("/v1/jobs", 201)])
+def test_a_dataset_that_does_not_fill_a_triplet_batch_is_refused_at_plan_and_submission(
+    api, spec, path, status
+):
+    def answer(images):
+        objective = {"name": "triplet", "classes_per_batch": 3, "images_per_class": images}
+        return api.post(path, json=spec(recipe={"name": "triplet"}, objective=objective))
+
+    assert answer(3).status_code == status
+    refused = answer(4)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (422, "objective.images_per_class")
+    assert "has 3 training images and a batch takes 4 of each class: add images or take 3" in error["message"]

@@ -53,7 +53,7 @@ def test_every_image_is_shown_once_each_class_has_come_for_all_of_its_groups(cas
 @settings(max_examples=60, deadline=None)
 def test_every_class_comes_as_often_as_another_to_one(case, first):
     batches, labels, *_ = case
-    came = Counter()
+    came: Counter[int] = Counter()
     for epoch in range(first + 1):
         came.update({labels[i]: 0 for i in range(len(labels))})
         came.update(label for batch in batches.of_epoch(epoch) for label in {labels[i] for i in batch})

@@ -61,6 +61,7 @@ def test_hard_mining_counts_images_without_loss_and_all_does_not():
 def test_a_gradient_step_pulls_the_positive_and_pushes_the_negative():
     places = PLACES[[0, 1, 3]].clone().requires_grad_()
     objective(mining="all").loss(places, torch.tensor([0, 0, 1])).backward()
+    assert places.grad is not None
     # Anchor 0: (x1 - x0) - (x3 - x0) + 2; anchor 1: (x1 - x0) - (x3 - x1) + 2. Each has half the weight.
     assert places.grad.flatten().tolist() == pytest.approx([-0.5, 1.5, -1.0])
 
@@ -72,6 +73,7 @@ def test_a_batch_without_triplets_has_the_loss_zero_and_a_gradient_of_zeros(mini
     loss = objective(mining=mining).loss(outputs, torch.tensor(labels))
     loss.backward()
     assert loss.item() == 0.0
+    assert outputs.grad is not None
     assert outputs.grad.count_nonzero() == 0
 
 
@@ -81,6 +83,7 @@ def test_images_in_one_point_have_a_finite_gradient(mining):
     loss = objective(mining=mining, normalize=True).loss(outputs, LABELS)
     loss.backward()
     assert torch.isfinite(loss)
+    assert outputs.grad is not None
     assert torch.isfinite(outputs.grad).all()
 
 
