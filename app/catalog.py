@@ -73,7 +73,8 @@ class Catalog:
         """
         from finetune.data.dataset import open_dataset
         from finetune.network import draw
-        from finetune.plan import make_plan, tables_of
+        from finetune.plan import make_plan
+        from finetune.tables import tables_of
 
         settings, resolved = self._settings, self.resolve(spec)
         dataset = open_dataset(settings.data_dir, resolved.dataset, resolved.seed)

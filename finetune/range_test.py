@@ -13,11 +13,11 @@ import torch
 from finetune import freezing
 from finetune.events import Event, Progress, RunEnded
 from finetune.feeds import Feed
-from finetune.plan import StageTables
 from finetune.run import Run
 from finetune.seeds import derive
 from finetune.spec.job import RangeTest
 from finetune.stepping import Labelled, grouped
+from finetune.tables import StageTables
 
 SMOOTHING = 0.9  # of the loss, a moving average freed from its start at zero
 BREAKS_OUT = 4.0  # times the lowest smoothed loss: where the test ends

@@ -24,12 +24,13 @@ from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.kept_features import Features
 from finetune.network import Blueprint, build, draw, resolve_with
 from finetune.objectives import Objective
-from finetune.plan import Plan, StageTables, make_plan, tables_of
+from finetune.plan import Plan, make_plan
 from finetune.preflight import resolved_problems
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
 from finetune.stepping import Stepper
+from finetune.tables import StageTables, tables_of
 
 
 @dataclass

@@ -14,8 +14,8 @@ from finetune.feeds import Feed
 from finetune.mixing import mixing_of
 from finetune.network import Blueprint, logits_and_auxiliary
 from finetune.objectives import Objective, Tally
-from finetune.plan import StageTables
 from finetune.rematerialize import rematerialized
+from finetune.tables import StageTables
 
 Labelled = tuple[Tensor, Tensor]  # inputs and labels on the device
 

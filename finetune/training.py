@@ -29,7 +29,6 @@ from finetune.events import (
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
 from finetune.objectives import Evaluation
-from finetune.plan import StageTables
 from finetune.run import Run, prepare
 from finetune.saving import prune, save
 from finetune.seeds import derive
@@ -37,6 +36,7 @@ from finetune.spec import find_problems
 from finetune.spec.job import JobSpec, objective_of
 from finetune.spec.objectives import Triplet
 from finetune.stepping import Stepper, grouped
+from finetune.tables import StageTables
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")

@@ -1,7 +1,6 @@
 """One label an image: cross-entropy and focal loss, with accuracy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,40 +9,12 @@ from torch.nn import functional as F  # noqa: N812  # the field's usual name
 from finetune.data.dataset import Dataset
 from finetune.learning import nothing_learnt
 from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.objectives.tallies import LossAndShare
 from finetune.spec.objectives import CrossEntropy, Focal
 
 Loss = Callable[
     [Tensor, Tensor], Tensor
 ]  # logits (N, classes), labels (N,) or shares (N, classes) → the mean
-
-
-@dataclass
-class LossAndAccuracy:
-    """Sums over batches, kept on the device."""
-
-    loss: Tensor
-    correct: Tensor
-    count: int = 0
-
-    @classmethod
-    def on(cls, device: torch.device) -> "LossAndAccuracy":
-        """An empty tally."""
-        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        return cls(
-            torch.zeros((), dtype=exact, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
-
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Counts a batch. Of labels that are shares (N, classes) the largest share counts."""
-        hard = labels if labels.ndim == 1 else labels.argmax(1)
-        self.loss += loss.detach().to(self.loss.dtype) * len(labels)
-        self.correct += (outputs.detach().argmax(1) == hard).sum()
-        self.count += len(labels)
-
-    def figures(self) -> dict[str, float]:
-        """The mean loss and the accuracy over all images."""
-        return {"loss": self.loss.item() / self.count, "accuracy": self.correct.item() / self.count}
 
 
 class Classification:
@@ -85,9 +56,9 @@ class Classification:
             return torch.tensor(float(len(labels)), device=labels.device)
         return self._class_weights[labels].sum()
 
-    def tally(self) -> LossAndAccuracy:
+    def tally(self) -> LossAndShare:
         """See `Objective`."""
-        return LossAndAccuracy.on(self._device)
+        return LossAndShare(self._device, "accuracy", right)
 
     @torch.no_grad()
     def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:
@@ -103,6 +74,12 @@ class Classification:
         figures = tally.figures()
         sign = nothing_learnt(figures["accuracy"], predicted.tolist(), labelled.tolist(), self._classes)
         return Evaluation(figures, sign)
+
+
+def right(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """How many images have the largest logit at their label (or largest share), and how many there are."""
+    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    return (logits.argmax(1) == hard).sum(), len(labels)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float, class_weights: Tensor | None) -> Tensor:

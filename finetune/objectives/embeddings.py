@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
+from finetune.objectives.tallies import exact_dtype
+
 ROWS = 256  # anchors whose distances to all others are held at once
-
-
-def exact_dtype(device: torch.device) -> torch.dtype:
-    """In what sums and distances are computed."""
-    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def placed(outputs: Tensor, normalize: bool) -> Tensor:

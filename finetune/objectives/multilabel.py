@@ -1,7 +1,6 @@
 """Any number of labels an image: binary cross-entropy, mean average precision, a threshold a class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,41 +8,11 @@ from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from finetune.data.dataset import Dataset
 from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.objectives.tallies import LossAndShare
 from finetune.spec.objectives import BinaryCrossEntropy
 
 UNDECIDED = 0.5  # the threshold of a class that the validation images say nothing about
 NOISE = 1e-5  # relative; by how much equal images' outputs may differ in fp32
-
-
-@dataclass
-class LossAndLabelAccuracy:
-    """Sums over batches, kept on the device. A label is right where it is given at 0.5 as it should be."""
-
-    loss: Tensor
-    right: Tensor
-    images: int = 0
-    labels: int = 0
-
-    @classmethod
-    def on(cls, device: torch.device) -> "LossAndLabelAccuracy":
-        """An empty tally."""
-        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        return cls(
-            torch.zeros((), dtype=exact, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
-
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Counts a batch. A label that is a share is there from a half on."""
-        given = outputs.detach() >= 0
-        self.loss += loss.detach().to(self.loss.dtype) * len(labels)
-        self.right += (given == (targets_of(labels, outputs) >= 0.5)).sum()
-        self.images += len(labels)
-        self.labels += outputs.numel()
-
-    def figures(self) -> dict[str, float]:
-        """The mean loss, and the part of all labels of all images that are right."""
-        return {"loss": self.loss.item() / self.images, "label_accuracy": self.right.item() / self.labels}
 
 
 class MultiLabel:
@@ -71,9 +40,9 @@ class MultiLabel:
         """See `Objective`."""
         return torch.tensor(float(len(labels)), device=labels.device)
 
-    def tally(self) -> LossAndLabelAccuracy:
+    def tally(self) -> LossAndShare:
         """See `Objective`."""
-        return LossAndLabelAccuracy.on(self._device)
+        return LossAndShare(self._device, "label_accuracy", right)
 
     @torch.no_grad()
     def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:
@@ -103,6 +72,14 @@ class MultiLabel:
         given = probabilities >= torch.tensor([threshold for threshold, _ in best])
         sign = _nothing_learnt(figures["map"], logits, given, truth)
         return Evaluation(figures, sign, metadata={"thresholds": thresholds})
+
+
+def right(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """How many labels of all images are given at 0.5 as they should be, and all of them.
+
+    A label that is a share is there from a half on.
+    """
+    return ((logits >= 0) == (targets_of(labels, logits) >= 0.5)).sum(), logits.numel()
 
 
 def targets_of(labels: Tensor, outputs: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Triplet loss on batches of P classes with K images each, validated by which images lie near which."""
 
-from dataclasses import dataclass
-
 import torch
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
@@ -11,42 +9,9 @@ from torch import Tensor
 
 from finetune.learning import EMBEDDING_ADVICE, collapsed
 from finetune.objectives.base import Evaluation, Forward, LabelledBatches
-from finetune.objectives.embeddings import Neighbours, exact_dtype, placed, retrieval
+from finetune.objectives.embeddings import Neighbours, placed, retrieval
+from finetune.objectives.tallies import LossAndShare, exact_dtype
 from finetune.spec.objectives import Triplet
-
-
-@dataclass
-class LossAndActive:
-    """Sums over batches, kept on the device."""
-
-    normalize: bool
-    margin: float
-    loss: Tensor
-    active: Tensor
-    triplets: Tensor
-    count: int = 0
-
-    @classmethod
-    def on(cls, device: torch.device, spec: Triplet) -> "LossAndActive":
-        """An empty tally."""
-        loss, active, triplets = torch.zeros(3, dtype=exact_dtype(device), device=device)
-        return cls(spec.normalize, spec.margin, loss, active, triplets)
-
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Counts a batch: its loss, and of all its triplets those that violate the margin."""
-        points = placed(outputs.detach().to(self.loss.dtype), self.normalize)
-        _, active, triplets = Neighbours.of(points, labels).violations(self.margin)
-        self.loss += loss.detach().to(self.loss.dtype) * len(labels)
-        self.active += active
-        self.triplets += triplets
-        self.count += len(labels)
-
-    def figures(self) -> dict[str, float]:
-        """The mean loss over all images, and the share of all triplets of a batch that violate the margin."""
-        return {
-            "loss": self.loss.item() / self.count,
-            "active_triplets": self.active.item() / self.triplets.item(),
-        }
 
 
 class Embedding:
@@ -91,9 +56,15 @@ class Embedding:
         """See `Objective`. Each batch counts by its images: its triplets are its own."""
         return torch.tensor(float(len(labels)), device=labels.device)
 
-    def tally(self) -> LossAndActive:
+    def tally(self) -> LossAndShare:
         """See `Objective`."""
-        return LossAndActive.on(self._device, self._spec)
+        return LossAndShare(self._device, "active_triplets", self._active)
+
+    def _active(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """How many of a batch's triplets violate the margin, and how many there are."""
+        points = placed(outputs.to(exact_dtype(self._device)), self._spec.normalize)
+        _, active, triplets = Neighbours.of(points, labels).violations(self._spec.margin)
+        return active, triplets
 
     @torch.no_grad()
     def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:

@@ -21,8 +21,9 @@ from finetune.errors import SpecInvalid
 from finetune.events import EpochEnded
 from finetune.network import draw, resolve_with
 from finetune.objectives import build
-from finetune.plan import make_plan, tables_of
+from finetune.plan import make_plan
 from finetune.spec import JobSpec
+from finetune.tables import tables_of
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["blue", "green", "red"]

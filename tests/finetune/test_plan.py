@@ -4,8 +4,9 @@ import pytest
 
 from finetune.data.dataset import open_dataset
 from finetune.network import draw, resolve_with
-from finetune.plan import make_plan, tables_of
+from finetune.plan import make_plan
 from finetune.spec import JobSpec
+from finetune.tables import tables_of
 
 FACTORS = {"factors": [{"modules": ["fc"], "factor": 10.0}], "default_factor": 0.9}
 LISTED = {"name": "list", "values": [[0.01, 10], [0.005, 10], [0.0025, 10]]}

@@ -10,10 +10,11 @@ from finetune.data.dataset import open_dataset
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import SpecInvalid
 from finetune.network import draw, resolve_with
-from finetune.plan import make_plan, tables_of
+from finetune.plan import make_plan
 from finetune.preflight import check
 from finetune.sizes import sizes_of
 from finetune.spec import JobSpec
+from finetune.tables import tables_of
 
 HEAD_ALONE = {
     "epochs": 1,
