@@ -1,4 +1,4 @@
-"""What a stage does, as tables: freezing, groups, rates, batches. The plan shows them, the loop applies them."""
+"""What a stage does, as tables: freezing, groups, rates, batches. The plan shows what the loop applies."""
 
 from math import ceil
 

@@ -146,7 +146,7 @@ def final_state(told, events):
 
 def train_both_ways(run, spec, tmp_path, monkeypatch, told):
     once = run(spec, tmp_path / "once")
-    monkeypatch.setattr("finetune.plan.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
     anew = run(spec, tmp_path / "anew")
     flags = [next(e.features_once for e in events if hasattr(e, "features_once")) for events in (once, anew)]
     assert flags == [True, False]

@@ -212,7 +212,7 @@ def test_training_sees_images_of_the_train_size_and_evaluation_of_its_own(
     """24 training and 9 validation images; with features once, each image is seen once."""
     row = dataclasses.replace(registry.find("tiny"), name="watched", build=Watched, containers=())
     if not once:
-        monkeypatch.setattr("finetune.plan.MEMORY_LIMIT", 0)
+        monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
     SEEN.clear()
     spec = job(
         {**HEAD_ALONE, "epochs": 2},
@@ -228,7 +228,7 @@ def test_training_sees_images_of_the_train_size_and_evaluation_of_its_own(
 def test_features_once_trains_on_the_views_of_the_train_size(job, run, told, tmp_path, monkeypatch):
     spec = job({**HEAD_ALONE, "epochs": 2}, preprocessing={"train_size": 12})
     once = told.records(run(spec, tmp_path / "once"))
-    monkeypatch.setattr("finetune.plan.MEMORY_LIMIT", 0)
+    monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
     anew = told.records(run(spec, tmp_path / "anew"))
     other = told.records(run(job({**HEAD_ALONE, "epochs": 2}), tmp_path / "other"))
     for a, b, c in zip(once, anew, other, strict=True):
