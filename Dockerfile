@@ -18,7 +18,7 @@ COPY client client
 COPY migrations migrations
 COPY examples examples
 # Editable, so that the packages are where the examples are and THAW_BACKBONES may name those.
-RUN pip install --constraint constraints.txt --editable '.[postgresql]'
+RUN pip install --constraint constraints.txt --editable '.[postgresql,timm]'
 
 RUN useradd --create-home --uid 1000 thaw \
     && install --directory --owner thaw --group thaw /var/lib/thaw /data /weights
