@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finetune.spec.augmentations import Standard
 from finetune.spec.job import MOST_STAGES, JobSpec, ResolvedSpec, objective_of
 from finetune.spec.objectives import METRICS
 from finetune.spec.recipes import Gradual, Joint, LinearProbe, Recipe, TripletRecipe, TwoStage
@@ -32,7 +31,7 @@ def two_stage(recipe: TwoStage, blocks: Blocks) -> list[StageSpec]:
             epochs=recipe.full_epochs,
             freeze=FreezeNone(policy="none"),
             lr=LrPlan(schedule=Linear(name="linear", lr=recipe.full_lr, end_lr=0.0)),
-            augmentation=Standard(name="standard"),
+            augmentation=recipe.augmentation,
         ),
     ]
 
@@ -48,7 +47,7 @@ def joint(recipe: Joint, blocks: Blocks) -> list[StageSpec]:
                 schedule=Linear(name="linear", lr=recipe.lr, end_lr=0.0),
                 factors=[GroupFactor(modules=["head"], factor=recipe.head_factor)],
             ),
-            augmentation=Standard(name="standard"),
+            augmentation=recipe.augmentation,
         )
     ]
 
@@ -75,7 +74,7 @@ def gradual(recipe: Gradual, blocks: Blocks) -> list[StageSpec]:
                 epochs=recipe.block_epochs,
                 freeze=freeze,
                 lr=LrPlan(schedule=Linear(name="linear", lr=recipe.lr * left, end_lr=recipe.lr * still_left)),
-                augmentation=Standard(name="standard"),
+                augmentation=recipe.augmentation,
             )
         )
     return stages
@@ -96,7 +95,7 @@ def triplet(recipe: TripletRecipe, blocks: Blocks) -> list[StageSpec]:
             epochs=recipe.epochs,
             freeze=FreezeNone(policy="none"),
             lr=LrPlan.model_validate({"schedule": schedule}),
-            augmentation=Standard(name="standard"),
+            augmentation=recipe.augmentation,
         )
     ]
 

@@ -5,10 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from finetune.spec.augmentations import Augmentation, Standard
 from finetune.spec.base import MAX_RATE, Epochs, Factor, Part, Rate, chosen_by
 
 
-class TwoStage(Part):
+class Thawing(Part):
+    """What recipes share that train more than the head: what such stages see of the images."""
+
+    augmentation: Augmentation = Field(default=Standard(name="standard"))
+
+
+class TwoStage(Thawing):
     """The head alone at the larger rate, then everything at the smaller one."""
 
     name: Literal["two_stage"]
@@ -18,7 +25,7 @@ class TwoStage(Part):
     full_lr: Rate = 3e-4
 
 
-class Joint(Part):
+class Joint(Thawing):
     """Everything at once, the head's rate larger."""
 
     name: Literal["joint"]
@@ -35,7 +42,7 @@ class LinearProbe(Part):
     lr: Rate = 0.01
 
 
-class Gradual(Part):
+class Gradual(Thawing):
     """The head alone, then block after block from the head down, one stage each (Howard and Ruder 2018).
 
     `head_epochs` at `head_lr` for the head; then `block_epochs` for each further block, at a rate that falls
@@ -51,7 +58,7 @@ class Gradual(Part):
     most_stages: Annotated[int, Field(ge=1, le=63)] | None = None
 
 
-class TripletRecipe(Part):
+class TripletRecipe(Thawing):
     """All layers together at a small stepped rate with the triplet objective.
 
     Each of `drops` is `[part of the epochs, factor]`: from there on the rate has that factor.

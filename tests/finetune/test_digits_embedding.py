@@ -1,7 +1,7 @@
 """Real digits: a network that was trained with softmax on five of them learns to embed five others.
 
-The recipe's stage, but on plain views: its random ones are mirrored and cut, and digits are others then. With
-them recall does not rise here, while on photographs they help.
+The recipe on plain views: its random ones are mirrored and cut, and digits are others then. With them recall
+does not rise here, while on photographs they help.
 """
 
 from pathlib import Path
@@ -20,8 +20,6 @@ from finetune.backbones import Registry
 from finetune.data.decoding import decode
 from finetune.events import EpochEnded
 from finetune.objectives.embeddings import placed, retrieval
-from finetune.recipes import expand
-from finetune.spec.recipes import TripletRecipe
 
 GALLERY = 5  # images of each digit in which one is looked for; among many more any network finds a likeness
 
@@ -95,13 +93,12 @@ def test_recall_of_digits_never_seen_by_softmax_rises_over_its_own_features(digi
     start, told = last_weights(softmax, digits, tmp_path / "softmax")
     assert told["accuracy"] > 0.9
     (digits / "start.safetensors").write_bytes(start.read_bytes())
-    (stage,) = expand(TripletRecipe(name="triplet"), list)
     spec = {
         "dataset": {"path": "new"},
         "backbone": {"name": "small_cnn", "weights": {"file": "start.safetensors"}},
         "seed": seed,
         "objective": {"name": "triplet", "classes_per_batch": 5},
-        "stages": [{**stage.model_dump(mode="json"), "augmentation": "none"}],
+        "recipe": {"name": "triplet", "augmentation": "none"},
     }
     tuned, told = last_weights(spec, digits, tmp_path / "triplet")
     before, after = embed(start, digits), embed(tuned, digits)

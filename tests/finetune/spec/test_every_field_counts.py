@@ -157,7 +157,14 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "Gradual": of_recipe(
         {"name": "gradual", "head_epochs": 1, "block_epochs": 1},
-        {"head_epochs": 2, "block_epochs": 2, "head_lr": 0.5, "lr": 0.1, "most_stages": 1},
+        {
+            "head_epochs": 2,
+            "block_epochs": 2,
+            "head_lr": 0.5,
+            "lr": 0.1,
+            "most_stages": 1,
+            "augmentation": "none",
+        },
     ),
     "GroupFactor": {
         "modules": with_stage(
@@ -191,7 +198,9 @@ CASES: dict[str, dict[str, Case]] = {
         "checkpoints": ({}, {"checkpoints": {"keep_last": 3}}),
         "range_test": ({}, {"range_test": RANGE}),
     },
-    "Joint": of_recipe({"name": "joint", "epochs": 1}, {"epochs": 2, "lr": 0.01, "head_factor": 3.0}),
+    "Joint": of_recipe(
+        {"name": "joint", "epochs": 1}, {"epochs": 2, "lr": 0.01, "head_factor": 3.0, "augmentation": "none"}
+    ),
     "Lamb": of_optimizer({"name": "lamb"}, betas=BETAS, eps=0.1),
     "Linear": of_schedule({"name": "linear", "lr": 0.05, "end_lr": 0.0}, lr=0.02, end_lr=0.01),
     "LinearProbe": of_recipe({"name": "linear_probe", "epochs": 2}, {"epochs": 3, "lr": 0.2}),
@@ -262,12 +271,12 @@ CASES: dict[str, dict[str, Case]] = {
     ),
     "TripletRecipe": of_recipe(
         {"name": "triplet", "epochs": 4, "lr": 0.05},
-        {"epochs": 5, "lr": 0.02, "drops": [[0.25, 0.5]]},
+        {"epochs": 5, "lr": 0.02, "drops": [[0.25, 0.5]], "augmentation": "none"},
         objective=TRIPLET,
     ),
     "TwoStage": of_recipe(
         {"name": "two_stage", "head_epochs": 1, "full_epochs": 1},
-        {"head_epochs": 2, "full_epochs": 2, "head_lr": 0.5, "full_lr": 0.1},
+        {"head_epochs": 2, "full_epochs": 2, "head_lr": 0.5, "full_lr": 0.1, "augmentation": "none"},
     ),
 }
 ELSEWHERE = {
