@@ -1,9 +1,12 @@
 """timm's models: one of every module on the meta device, weights, a run, and plain timm afterwards."""
 
 import json
+import re
 import subprocess
 import sys
-from typing import Any
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -24,6 +27,7 @@ from finetune.spec import JobSpec
 from finetune.spec.schedules import LrPlan
 from finetune.spec.stages import FreezeBackbone, FreezeNone
 
+ROOT = Path(__file__).parents[3]
 CLASSES = ("blue", "green", "red")
 TINY = "timm/test_resnet"
 SEVERAL_HEADS = ["deit_tiny_distilled_patch16_224", "crossvit_9_240", "efficientvim_m1_dist", "levit_384_s8"]
@@ -49,6 +53,12 @@ def network(request):
     row = tm.find(request.param)
     assert row is not None
     return row, skeleton(row, 7, row.preprocessing.crop)
+
+
+def config_of(full):
+    found = timm.get_pretrained_cfg(full)
+    assert found is not None
+    return found
 
 
 def in_heads(row, model):
@@ -121,17 +131,12 @@ def test_several_heads_are_one_block(name):
     assert len([block for block in found if within(row.heads, [block])]) == 1
 
 
-def config_of(name: str) -> Any:
-    """timm's record of a model or of weights."""
-    return timm.get_pretrained_cfg(name)
-
-
 def test_the_preprocessing_is_the_one_of_the_chosen_weights():
     row = tm.row("timm/resnet50")
     assert row is not None
     assert (row.weights[0], "DEFAULT" in row.weights) == (config_of("resnet50").tag, False)
     for tag in ("a1_in1k", "gluon_in1k", "fb_swsl_ig1b_ft_in1k"):
-        config = resolve_data_config(pretrained_cfg=config_of(f"resnet50.{tag}").to_dict())
+        config = resolve_data_config(pretrained_cfg=asdict(config_of(f"resnet50.{tag}")))
         told = tm.named_weights(row, tag).preprocessing
         assert (told.crop, told.interpolation) == (config["input_size"][1], config["interpolation"])
         assert (told.mean, told.std) == (config["mean"], config["std"])
@@ -172,7 +177,7 @@ def hub(tmp_path, monkeypatch):
         config = config_of(full)
         torch.manual_seed(8)
         state = timm.create_model(full, num_classes=config.num_classes).state_dict()
-        repository = tmp_path / "hub" / f"models--{config.hf_hub_id.replace('/', '--')}"
+        repository = tmp_path / "hub" / f"models--{str(config.hf_hub_id).replace('/', '--')}"
         snapshot = repository / "snapshots" / ("0" * 40)
         snapshot.mkdir(parents=True)
         (repository / "refs").mkdir()
@@ -280,6 +285,44 @@ def test_a_file_of_timm_s_weights_is_fine_tuned(data_dir, tmp_path):
         n for n in trained if trained[n].shape != state[n].shape or not torch.equal(trained[n], state[n])
     }
     assert moved == {"fc.weight", "fc.bias"}
+
+
+ALONE = """
+import sys
+from pathlib import Path
+right = count = 0
+for photo in sorted(Path(sys.argv[1]).rglob("*.png")):
+CLASSIFY
+    right += classes[int(probabilities.argmax())] == photo.parent.name
+    count += 1
+print(right / count, [name for name in sys.modules if name.partition(".")[0] == "finetune"])
+"""
+
+
+def test_the_documented_lines_give_the_reported_accuracy_without_thaw(data_dir, tmp_path):
+    document = (ROOT / "docs" / "loading.md").read_text()
+    (lines,), (with_timm,) = (
+        re.findall(rf"```{tag}\n(.*?)```", document, re.DOTALL) for tag in ("python", "py")
+    )
+    stage = {"epochs": 2, "lr": {"schedule": {"name": "constant", "lr": 0.05}}}
+    spec = spec_for("timm/test_vit", None, image_size=32, stages=[stage])
+    ended = train(spec, tmp_path / "run", data_dir)
+    ended.checkpoint.weights.rename(tmp_path / "best.safetensors")
+    built, place = re.subn(r"model = get_model\(.*?\n\)\n", lambda _: with_timm, lines, flags=re.DOTALL)
+    assert place == 1
+    head, _, tail = built.partition("image = ImageOps.")
+    body = textwrap.indent(f"image = ImageOps.{tail}", "    ").replace('"photo.jpg"', "photo")
+    script = head + ALONE.replace("CLASSIFY", body)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, str(data_dir / "hues" / "val")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    accuracy, ours = done.stdout.splitlines()[-1].split(" ", 1)
+    assert float(accuracy) == pytest.approx(ended.record.val["accuracy"], abs=1e-4)
+    assert ours == "[]"
 
 
 WITHOUT_TIMM = """

@@ -11,6 +11,7 @@ from finetune.errors import SpecInvalid
 from finetune.features import head_input, only_head_trains
 from finetune.freezing import freezing_of
 from finetune.groups import groups_of
+from finetune.modules import blocks, within
 from finetune.network import logits_and_auxiliary
 from finetune.spec.schedules import LrPlan
 from finetune.spec.stages import FreezeBackbone, FreezeNone, StageSpec
@@ -110,6 +111,16 @@ def test_layer_decay_finds_blocks_from_the_input_to_the_head(name):
     assert largest < 0.9, "one block holds nearly everything: its container is not known"
 
 
+def test_the_blocks_end_with_the_head_and_what_is_in_none_of_them_is_small(name):
+    backbone, model = network(name)
+    found = blocks(model, backbone.containers, backbone.heads)
+    assert len(found) >= 5
+    assert within(backbone.heads[:1], found[-1:])
+    assert len(set(found)) == len(found)
+    beside = [key for key, _ in model.named_parameters() if not within([key], found)]
+    assert all(model.get_parameter(key).ndim < 2 or "token" in key or "pos_emb" in key for key in beside)
+
+
 def test_features_once_is_for_networks_whose_one_head_gives_the_output(name):
     backbone, model = network(name)
     freezing = freezing_of(model, backbone.heads, HEAD_STAGE.freeze, "eval")
@@ -135,6 +146,11 @@ def test_every_named_weight_has_a_preprocessing(name):
     for weights in backbone.weights:
         preprocessing = tv.preprocessing_of(name, weights)
         assert 0 < preprocessing.crop <= preprocessing.resize
+        transform = torchvision.models.get_model_weights(name)[weights].transforms()
+        assert ([preprocessing.resize], [preprocessing.crop]) == (transform.resize_size, transform.crop_size)
+        assert preprocessing.interpolation == transform.interpolation.value
+        if name not in WITH_AUXILIARY:  # those take inputs in [-1, 1]: a test of their own
+            assert (list(preprocessing.mean), list(preprocessing.std)) == (transform.mean, transform.std)
 
 
 @pytest.mark.parametrize(
