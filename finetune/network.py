@@ -88,8 +88,8 @@ def build(blueprint: Blueprint, seed: int, dropout: float) -> nn.Module:
         model = backbone.make(head.outputs, blueprint.preprocessing.crop)
     if blueprint.source:
         copy_into(model, backbone.heads, head.whole, head.rows, blueprint.source)
-    if dropout:
-        drop_before(model.get_submodule(backbone.heads[0]), dropout)
+    for name in backbone.heads if dropout else ():
+        drop_before(model.get_submodule(name), dropout)
     return model
 
 
