@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.store.errors import (
+    AlreadyRetried,
     ExperimentEnded,
     ExperimentNotEnded,
     ExperimentNotFound,
@@ -114,6 +115,7 @@ STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     ExperimentEnded: Conflict,
     ExperimentNotEnded: Conflict,
     NotRetryable: Conflict,
+    AlreadyRetried: Conflict,
     StoreUnavailable: Unavailable,
 }
 

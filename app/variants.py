@@ -1,22 +1,35 @@
 """From an experiment's request to its jobs: a spec for each variant and seed, or every problem at once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from app.comparable import other_losses, same_runs
 from app.errors import Invalid
 from app.store.records import Json, NewTrial
+from finetune.errors import FinetuneError
 from finetune.spec import JobSpec, Problem, ResolvedSpec
 from finetune.spec.base import CleanText
 from finetune.spec.job import MetadataKey, MetadataValue
 from finetune.spec.patches import apply_patch, patch_problems, sets
 from finetune.spec.problems import problems_of
 
-Check = Callable[[Any], list[Problem]]
-Resolve = Callable[[JobSpec], ResolvedSpec]
+
+class Judge(Protocol):
+    """What knows whether a job's spec can be run here: `app.catalog.Catalog`."""
+
+    def check(self, body: Any) -> list[Problem]:
+        """Every problem of a spec."""
+
+    def resolve(self, spec: JobSpec) -> ResolvedSpec:
+        """The spec with its recipe expanded and its defaults filled in."""
+
+    def plan(self, spec: JobSpec) -> object:
+        """Draws up a plan, for which data and weights are looked at."""
+
 
 MOST_VARIANTS, MOST_SEEDS, LONGEST_NAME = 20, 50, 200
 METRIC = "checkpoints.metric"
@@ -90,13 +103,12 @@ class Draft:
         return made
 
 
-def draft(body: Any, check: Check, resolve: Resolve) -> Draft:
+def draft(body: Any, catalog: Judge) -> Draft:
     """The experiment that a request asks for.
 
     Args:
         body: the request's JSON.
-        check: finds every problem of a job's spec.
-        resolve: expands the recipe of one that has none, and fills in its defaults.
+        catalog: judges the specs of jobs.
 
     Raises:
         Invalid: with every problem. Those that the base spec has by itself are said once, as `spec.…`, the
@@ -108,14 +120,20 @@ def draft(body: Any, check: Check, resolve: Resolve) -> Draft:
         *_twice(body),
         *_of_the_base(body),
         *_of_the_patches(body),
-        *_of_the_specs(body, patched, check),
+        *_of_the_specs(body, patched, catalog),
     ]
     if problems:
         raise Invalid(problems)
     parsed, specs = ExperimentBody.model_validate(body), list(patched.values())
-    resolved = [resolve(JobSpec.model_validate(spec)) for spec in specs]
+    resolved = [catalog.resolve(JobSpec.model_validate(spec)) for spec in specs]
     metric = parsed.metric or resolved[0].metric
-    problems = [*_other_metrics(parsed, metric, resolved), *_same_runs(parsed, resolved)]
+    names = [variant.name for variant in parsed.variants]
+    problems = [
+        *_other_metrics(parsed, metric, resolved),
+        *other_losses(names, metric, resolved),
+        *same_runs(names, resolved),
+    ]
+    problems = problems or list(_unplannable(specs, catalog))
     if problems:
         raise Invalid(problems)
     return Draft(parsed, metric, specs, resolved)
@@ -172,12 +190,12 @@ def _with_metric(spec: Json, metric: Any) -> Json:
     return spec | {"checkpoints": {**chosen, "metric": metric}}
 
 
-def _of_the_specs(body: Any, patched: Mapping[int, Json], check: Check) -> Iterator[Problem]:
-    found = {index: check(spec) for index, spec in patched.items()}
+def _of_the_specs(body: Any, patched: Mapping[int, Json], catalog: Judge) -> Iterator[Problem]:
+    found = {index: catalog.check(spec) for index, spec in patched.items()}
     if not any(found.values()):
         return
     base, variants = _base(body), _variants(body)
-    of_base = set(check(base))
+    of_base = set(catalog.check(base))
     said = set()
     for index, problems in found.items():
         for problem in problems:
@@ -221,12 +239,16 @@ def _other_metrics(body: ExperimentBody, metric: str, specs: Sequence[ResolvedSp
         yield Problem("metric", message, "other_metric")
 
 
-def _same_runs(body: ExperimentBody, specs: Sequence[ResolvedSpec]) -> Iterator[Problem]:
+def _unplannable(specs: Sequence[Json], catalog: Judge) -> Iterator[Problem]:
+    """What only a look at data and weights tells, each problem once."""
+    said = set()
     for index, spec in enumerate(specs):
-        if spec in specs[:index]:
-            first = body.variants[specs.index(spec)].name
-            message = f"gives the same run as variant {first!r}: there is nothing to compare"
-            yield Problem(f"variants.{index}.patch", message, "same_run")
+        try:
+            catalog.plan(JobSpec.model_validate(spec))
+        except FinetuneError as error:
+            if error.message not in said:
+                yield _below(f"variants.{index}.patch", Problem(error.param, error.message, error.code))
+            said.add(error.message)
 
 
 def _base(body: Any) -> Json:

@@ -46,6 +46,8 @@ def decide(objective: Any, keep: str, classes: tuple[str, ...], source: Source |
         reason = "the network starts from random weights"
     elif keep == "never":
         reason = 'head.keep is "never"'
+    elif source.embeds:
+        reason = "the weights are of an embedding network, which knows no classes"
     elif source.classes is None:
         reason = "the weights do not say which classes their head knows"
     else:

@@ -31,13 +31,8 @@ class Moment:
 
 
 def _listed(schedule: s.Listed, at: Moment) -> float:
-    left = at.epoch
-    for entry in schedule.values:
-        value, epochs = (entry[0], int(entry[1])) if isinstance(entry, list) else (entry, 1)
-        if left < epochs:
-            return value
-        left -= epochs
-    raise IndexError(f"no value for epoch {at.epoch + 1}")
+    entry = schedule.values[bisect_right(schedule.ends, at.epoch)]
+    return entry[0] if isinstance(entry, list) else entry
 
 
 def _logspace(schedule: s.Logspace, at: Moment) -> float:

@@ -11,7 +11,7 @@ from finetune.backbones.weights import Source, copy_into, differences, find_sour
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import WeightsIncompatible
 from finetune.head import Head, decide, drop_before
-from finetune.modules import blocks
+from finetune.modules import blocks, within
 from finetune.recipes import resolve
 from finetune.seeds import derive
 from finetune.sizes import sizes_of
@@ -50,7 +50,9 @@ def resolve_with(registry: Registry, spec: JobSpec) -> ResolvedSpec:
     def blocks_of_backbone() -> list[str]:
         backbone = registry.find(spec.backbone.name)
         model = skeleton(backbone, backbone.num_classes, backbone.preprocessing.crop)
-        return blocks(model, backbone.containers, backbone.heads)
+        found = blocks(model, backbone.containers, backbone.heads)
+        # A branch to an auxiliary head hangs beside the way from input to output, and is no step on it.
+        return [block for block in found if not within(backbone.heads[1:], [block])]
 
     return resolve(spec, blocks_of_backbone)
 

@@ -209,16 +209,25 @@ def _warnings(
     warnings = []
     if spec.dataset.val_fraction is not None and dataset.has_val_split:
         warnings.append("dataset.val_fraction has no effect: the dataset has a val split of its own")
+    if spec.range_test is not None:
+        test = spec.range_test
+        warnings.append(
+            f"range_test: nothing is trained; the first stage is tried at rates from {test.start_lr:g} to "
+            f"{test.end_lr:g} in {test.steps} steps, and no schedule, epoch or later stage is used"
+        )
+    if blueprint.head.action == "removed" and spec.head.keep == "never":
+        warnings.append('head.keep "never" has no effect: there is no head')
     if spec.head.dropout and blueprint.head.action == "kept":
         warnings.append("head.dropout is applied to a head that is kept as it was")
+    weights = getattr(spec.objective, "class_weights", "none")  # the triplet objective has none
     for index, table in enumerate(tables):
         warnings += [
-            f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0)
+            f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0, weights)
         ]
     return warnings
 
 
-def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> list[str]:
+def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool, class_weights: str) -> list[str]:
     model, heads, freezing = blueprint.skeleton, blueprint.backbone.heads, table.freezing
     warnings = []
     sandwich = alternates(model, heads, freezing)
@@ -235,6 +244,11 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool) -> li
         warnings.append("decay_norms_and_biases has no effect: weight_decay is 0")
     if first and blueprint.source is None and freezing.parameters:
         warnings.append("what is frozen has random weights, as backbone.weights is null")
+    stopping = table.stage.early_stopping
+    if stopping is not None and stopping.patience >= table.stage.epochs:
+        warnings.append(f"early_stopping has no effect: a patience of {stopping.patience} is the whole stage")
+    if table.stage.sampler == "balanced" and class_weights == "balanced":
+        warnings.append("the sampler and the class weights both balance the classes: small ones count double")
     if table.stage.gradient_checkpointing and table.features_once:
         warnings.append("gradient_checkpointing has no effect: the head alone runs, over features")
     normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())

@@ -20,7 +20,7 @@ from finetune.stepping import Labelled, grouped
 from finetune.tables import StageTables
 
 SMOOTHING = 0.9  # of the loss, a moving average freed from its start at zero
-BREAKS_OUT = 4.0  # times the lowest smoothed loss: where the test ends
+BREAKS_OUT = 4.0  # times the lowest smoothed loss, and above the first: where the test ends
 BELOW_THE_LOWEST = 10.0  # the suggestion is the rate of the lowest smoothed loss over this
 
 
@@ -44,9 +44,10 @@ def search(run: Run, test: RangeTest) -> Iterator[Event]:
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         smoothed = average / (1 - SMOOTHING ** (step + 1))
         curve.append({"step": step + 1, "lr": lr, "loss": loss, "smoothed": smoothed})
-        lowest = min(lowest, smoothed)
+        if loss > 0:  # a batch without a triplet that counts has the loss 0, and says nothing of the rate
+            lowest = min(lowest, smoothed)
         yield Progress(table.name, 0, 1, 1, 1, step + 1, test.steps, 0.0, None)
-        if smoothed > BREAKS_OUT * lowest:
+        if smoothed > max(BREAKS_OUT * lowest, curve[0]["smoothed"]):
             diverged_at = lr
             break
     stepper.release_gradients()
@@ -72,7 +73,10 @@ def suggest(curve: list[dict[str, Any]]) -> tuple[float | None, str]:
     """A rate from the curve, or None, and why."""
     if not curve:
         return None, "the loss was not finite at the first step: start with a smaller rate"
-    best = min(range(len(curve)), key=lambda step: curve[step]["smoothed"])
+    if not any(point["loss"] > 0 for point in curve):
+        return None, "the loss was 0 at every step: there is nothing to learn, at any rate"
+    counted = [step for step, point in enumerate(curve) if point["loss"] > 0]
+    best = min(counted, key=lambda step: curve[step]["smoothed"])
     lowest = curve[best]
     if best == 0 or lowest["smoothed"] > 0.99 * curve[0]["smoothed"]:
         return None, "the loss did not fall at any rate of the range: take other rates, or more steps"

@@ -1,6 +1,7 @@
 """Recipes: short functions that turn a few numbers into stages."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any
 
 from finetune.spec.job import MOST_STAGES, JobSpec, ResolvedSpec, objective_of
@@ -82,12 +83,12 @@ def gradual(recipe: Gradual, blocks: Blocks) -> list[StageSpec]:
 
 def triplet(recipe: TripletRecipe, blocks: Blocks) -> list[StageSpec]:
     """Everything at a small rate that drops at parts of the epochs."""
-    values, start, factor = [], 0, 1.0
-    ends = [round(part * recipe.epochs) for part, _ in recipe.drops] + [recipe.epochs]
-    factors = [factor for _, factor in recipe.drops] + [factor]
-    for end, following in zip(ends, factors, strict=True):
-        values += [recipe.lr * factor] * (end - start)
-        start, factor = end, following
+    values: list[list[float]] = []
+    ends = [ceil(part * recipe.epochs) for part, _ in recipe.drops] + [recipe.epochs]
+    factors = [1.0] + [factor for _, factor in recipe.drops]
+    for start, end, factor in zip([0, *ends], ends, factors, strict=False):
+        if end > start:
+            values.append([recipe.lr * factor, float(end - start)])
     schedule = {"name": "list", "values": values}
     return [
         StageSpec(

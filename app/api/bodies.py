@@ -12,6 +12,7 @@ from app.errors import BadRequest, Invalid, TooLarge
 from finetune.spec import Problem
 
 LARGEST = 1_000_000  # bytes; the longest sensible spec has a few thousand
+DEEPEST = 64  # levels; an experiment's variants have about ten
 
 
 async def read_json(request: Request) -> Any:
@@ -54,7 +55,13 @@ def digest_of(body: Any) -> str:
 
 
 def _half_characters(node: Any, *path: str) -> Iterator[str]:
-    """Fields with half of a surrogate pair: JSON can say it, and no database or file name can hold it."""
+    """Fields with half of a surrogate pair: JSON can say it, and no database or file name can hold it.
+
+    Raises:
+        RecursionError: the node is nested deeper than any request of ours, and than code should have to go.
+    """
+    if len(path) > DEEPEST:
+        raise RecursionError
     if isinstance(node, str):
         if any("\ud800" <= character <= "\udfff" for character in node):
             yield ".".join(path)

@@ -37,7 +37,7 @@ def create(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey
     digest = digest_of(body)
     experiment = experiments.find_earlier(db, idempotency_key, digest)
     if experiment is None:
-        experiment = _create(db, draft(body, catalog.check, catalog.resolve), idempotency_key, digest)
+        experiment = _create(db, draft(body, catalog), idempotency_key, digest)
     return _answer(db, experiment)
 
 

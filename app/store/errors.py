@@ -10,6 +10,7 @@ StoreError
 ├── ExperimentEnded      all jobs of the experiment have ended
 ├── ExperimentNotEnded   only experiments whose jobs have ended can be deleted
 ├── NotRetryable         only failed and cancelled jobs can be tried again
+├── AlreadyRetried       an experiment tries a variant with a seed once at a time
 ├── LeaseLost            the attempt no longer holds its job
 └── StoreUnavailable     the database does not answer
 """
@@ -98,6 +99,15 @@ class NotRetryable(StoreError):
         super().__init__(f"job {job_id} is {current}; only failed and cancelled jobs can be tried again")
         self.job_id = job_id
         self.current = current
+
+
+class AlreadyRetried(StoreError):
+    """Job `other` tries the same again, and has not ended."""
+
+    def __init__(self, job_id: str, other: str) -> None:
+        super().__init__(f"job {other} has the place of job {job_id} in its experiment, and has not ended")
+        self.job_id = job_id
+        self.other = other
 
 
 class LeaseLost(StoreError):

@@ -5,7 +5,7 @@ from sqlalchemy import Connection, RowMapping, Select, delete, exists, func, ins
 from sqlalchemy.exc import IntegrityError
 
 from app.store.database import Database, db_now
-from app.store.errors import IdempotencyConflict, NotEnded, UnknownCursor
+from app.store.errors import AlreadyRetried, IdempotencyConflict, NotEnded, UnknownCursor
 from app.store.events import add_event
 from app.store.ids import new_id
 from app.store.records import Job, JobError, Json
@@ -37,6 +37,7 @@ def create_job(
     Raises:
         IdempotencyConflict: the key was used before with another request.
         ExperimentNotFound: the parent's experiment is gone.
+        AlreadyRetried: another job has the parent's place there, and has not ended.
     """
     row: Json = {
         "name": name,
@@ -54,12 +55,21 @@ def create_job(
         with db.write() as connection:
             if parent is not None and parent.experiment is not None:
                 lock_experiment(connection, parent.experiment)
+                _check_place(connection, parent)
             return insert_job(connection, row, metadata or {}), True
     except IntegrityError:
         earlier = find_earlier(db, idempotency_key, request_hash)
         if earlier is None:
             raise
     return earlier, False
+
+
+def _check_place(connection: Connection, parent: Job) -> None:
+    same = (jobs.c.experiment == parent.experiment) & (jobs.c.variant == parent.variant)
+    going = select(jobs.c.id).where(same, jobs.c.seed == parent.seed, jobs.c.status.not_in(sorted(ENDED)))
+    other: str | None = connection.execute(going.limit(1)).scalar_one_or_none()
+    if other is not None:
+        raise AlreadyRetried(parent.id, other)
 
 
 def find_earlier(db: Database, idempotency_key: str | None, request_hash: str | None) -> Job | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -35,7 +36,8 @@ class Source:
     read: Callable[[nn.Module], dict[str, Tensor]]
     shapes: Shapes | None = None
     classes: tuple[str, ...] | None = None
-    embedding_size: int | None = None  # of weights whose head is a projection
+    embeds: bool = False  # weights of an embedding network: their head is a projection, or there is none
+    embedding_size: int | None = None  # of the projection
     preprocessing: Preprocessing | None = None
     backbone: str | None = None
 
@@ -118,23 +120,17 @@ def _file(path: Path, label: str, param: str) -> Source:
         raise WeightsIncompatible(
             f"{label} is not a safetensors file that can be read: {error}", param
         ) from error
-    classes, outputs, preprocessing = _told(metadata)
     return Source(
         label=label,
         read=lambda model: safetensors.torch.load_file(path),
         shapes=shapes,
-        classes=classes,
-        embedding_size=outputs,
-        preprocessing=preprocessing,
         backbone=metadata.get("backbone"),
+        **_told(metadata),
     )
 
 
-Told = tuple[tuple[str, ...] | None, int | None, Preprocessing | None]
-
-
-def _told(metadata: Mapping[str, str]) -> Told:
-    """The head's classes or embedding size, and the preprocessing, as our checkpoints tell them.
+def _told(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What our checkpoints tell of a `Source`: the head's classes or embedding size, the preprocessing.
 
     What other tools write there is left out.
     """
@@ -143,10 +139,11 @@ def _told(metadata: Mapping[str, str]) -> Told:
         names, prepared = tuple(map(str, classes)), Preprocessing.from_json(preprocessing)
         if metadata.get("objective") == "triplet":
             outputs = json.loads(metadata["outputs"])
-            return None, outputs if type(outputs) is int else None, prepared
-        return names, None, prepared
+            size = outputs if type(outputs) is int else None
+            return {"embeds": True, "embedding_size": size, "preprocessing": prepared}
+        return {"classes": names, "preprocessing": prepared}
     except (KeyError, TypeError, ValueError):
-        return None, None, None
+        return {}
 
 
 def differences(

@@ -93,7 +93,9 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float, class_weights: Tens
     """
     shares = labels if labels.ndim > 1 else F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     log_p = F.log_softmax(logits, 1)
-    terms = -shares * (1 - log_p.exp()) ** gamma * log_p
+    # A probability that has rounded to 1 would have an infinite slope below gamma 1, and NaN with its 0 loss.
+    unsure = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).eps)
+    terms = -shares * unsure**gamma * log_p
     if class_weights is None:
         return terms.sum() / len(labels)
     weighted = (terms * class_weights).sum()

@@ -47,6 +47,9 @@ def _of_stage(spec: ResolvedSpec, stage: StageSpec, path: str) -> Iterator[Probl
         if stage.mix is not None:
             message = "a mixed image has no one class for the objective triplet: leave mix out"
             yield Problem(f"{path}.mix", message, "unfit_for_objective")
+    if stage.mix is not None and spec.batch_size == 1:
+        message = "a batch of one image has none to mix it with: take a larger batch_size, or leave mix out"
+        yield Problem(f"{path}.mix", message, "nothing_to_mix")
     if isinstance(objective, BinaryCrossEntropy) and stage.sampler == "balanced":
         message = (
             "images with several labels have no one class to balance: set class_weights of the objective"

@@ -1,5 +1,7 @@
 """Learning-rate schedules as data. What they are worth at a step is in `finetune.lr`."""
 
+from functools import cached_property
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -37,10 +39,15 @@ class Listed(Part):
                 raise ValueError(f"a pair is [rate, epochs] with whole epochs of at least 1, not {entry}")
         return self
 
+    @cached_property
+    def ends(self) -> list[int]:
+        """After how many epochs each entry's have gone by."""
+        return list(accumulate(int(entry[1]) if isinstance(entry, list) else 1 for entry in self.values))
+
     @property
     def length(self) -> int:
         """For how many epochs there are values."""
-        return sum(int(entry[1]) if isinstance(entry, list) else 1 for entry in self.values)
+        return self.ends[-1]
 
 
 class Logspace(Part):

@@ -19,26 +19,29 @@ JOINT: dict[str, Any] = {"name": "joint", "patch": {"recipe": {"name": "joint"}}
 BODY: dict[str, Any] = {"name": "which", "spec": SPEC, "variants": [TWO_STAGE, JOINT], "seeds": [0, 7]}
 
 
-def expanded(spec):
-    """A spec with its recipe expanded; recipes that want to know the network's blocks see three."""
-    return resolve(spec, lambda: ["stem", "body", "head"])
+class Catalog:
+    """Judges specs without a look at data or networks; every network has three blocks."""
+
+    def resolve(self, spec):
+        return resolve(spec, lambda: ["stem", "body", "head"])
+
+    def check(self, body):
+        own = find_problems(body)
+        if own:
+            return own
+        resolved = self.resolve(JobSpec.model_validate(body))
+        return combination_problems(resolved, lambda index: f"stages.{index}")
+
+    def plan(self, spec):
+        return None
 
 
-def check(body):
-    """The problems of a spec that need no look at data or networks."""
-    own = find_problems(body)
-    if own:
-        return own
-    return combination_problems(expanded(JobSpec.model_validate(body)), lambda index: f"stages.{index}")
+CATALOG = Catalog()
 
 
-def drafted(body, check):
-    return draft(body, check, expanded)
-
-
-def problems(check=check, **changes):
+def problems(catalog=CATALOG, **changes):
     with pytest.raises(Invalid) as caught:
-        drafted(BODY | changes, check)
+        draft(BODY | changes, catalog)
     details = [(detail["param"], detail["message"]) for detail in caught.value.body["error"]["details"]]
     assert len(details) == len(set(details)), "each problem is said once"
     return dict(details)
@@ -49,7 +52,7 @@ def variants(*patches):
 
 
 def test_each_variant_is_trained_with_each_seed_seed_by_seed():
-    sound = drafted(BODY | {"spec": SPEC | {"priority": 3, "metadata": {"team": "zoo"}}}, check)
+    sound = draft(BODY | {"spec": SPEC | {"priority": 3, "metadata": {"team": "zoo"}}}, CATALOG)
     trials = sound.trials("which")
     assert [(trial.name, trial.variant, trial.seed) for trial in trials] == [
         ("which/two_stage/0", "two_stage", 0),
@@ -69,12 +72,12 @@ def test_each_variant_is_trained_with_each_seed_seed_by_seed():
 
 def test_three_seeds_are_taken_where_none_are_said():
     body = {key: value for key, value in BODY.items() if key != "seeds"}
-    assert drafted(body, check).body.seeds == [0, 1, 2]
+    assert draft(body, CATALOG).body.seeds == [0, 1, 2]
 
 
 def test_a_jobs_name_is_never_longer_than_a_name_may_be():
     long = [{"name": "v" * 100, "patch": JOINT["patch"]}]
-    (trial,) = drafted(BODY | {"variants": long, "seeds": [2**63 - 1]}, check).trials("n" * 200)
+    (trial,) = draft(BODY | {"variants": long, "seeds": [2**63 - 1]}, CATALOG).trials("n" * 200)
     assert len(trial.name) == 200
     assert trial.name.endswith(f"n/{'v' * 100}/{2**63 - 1}")
     assert find_problems(trial.spec) == []
@@ -178,7 +181,7 @@ def test_a_base_with_another_metric_than_the_experiment_is_told_so_once():
 
 
 def test_the_experiments_metric_is_every_jobs_where_the_spec_says_none():
-    sound = drafted(BODY | {"metric": "val_loss", "spec": SPEC | {"checkpoints": {"keep_last": 2}}}, check)
+    sound = draft(BODY | {"metric": "val_loss", "spec": SPEC | {"checkpoints": {"keep_last": 2}}}, CATALOG)
     assert sound.metric == "val_loss"
     for trial in sound.trials("x"):
         assert trial.resolved_spec["checkpoints"] == {
@@ -239,7 +242,7 @@ JSON = st.recursive(
 def test_any_json_is_refused_or_drawn_up_but_never_breaks(spec, listed, seeds, metric):
     for body in ({"spec": spec, "variants": listed, "seeds": seeds, "metric": metric}, listed):
         try:
-            drafted(body, check)
+            draft(body, CATALOG)
         except Invalid as refusal:
             assert refusal.body["error"]["details"]  # noqa: PT017  the other outcome is fine, too
 
@@ -248,6 +251,6 @@ def test_any_json_is_refused_or_drawn_up_but_never_breaks(spec, listed, seeds, m
 def test_any_patch_of_a_sound_base_is_refused_or_drawn_up_but_never_breaks(patch, value):
     for patches in ([patch], [{"backbone": value}], [{"recipe": value}], [{"checkpoints": value}]):
         try:
-            drafted(BODY | {"variants": variants(JOINT["patch"], *patches)}, check)
+            draft(BODY | {"variants": variants(JOINT["patch"], *patches)}, CATALOG)
         except Invalid as refusal:
             assert refusal.body["error"]["details"]  # noqa: PT017  the other outcome is fine, too
