@@ -31,36 +31,52 @@ def search(run: Run, test: RangeTest) -> Iterator[Event]:
     freezing.apply(model, table.freezing)
     stepper, feed, tally = run.stepper(table), run.feed(0, table), run.objective.tally()
     freezing.set_training_mode(model, table.freezing)
-    curve: list[dict[str, Any]] = []
-    average, lowest, diverged_at = 0.0, math.inf, None
+    curve, diverged_at = Curve(), None
     for step, batches in zip(range(test.steps), _endless(feed, table), strict=False):
         lr = rate(test, step)
         torch.manual_seed(derive(run.spec.seed, "range test", step))
         rates = {group.name: lr * group.factor for group in table.grouping.groups}
         loss = stepper.step(batches, rates, feed, tally).item()
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or curve.breaks_out(lr, loss):
             diverged_at = lr
             break
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        smoothed = average / (1 - SMOOTHING ** (step + 1))
-        curve.append({"step": step + 1, "lr": lr, "loss": loss, "smoothed": smoothed})
-        if loss > 0:  # a batch without a triplet that counts has the loss 0, and says nothing of the rate
-            lowest = min(lowest, smoothed)
         yield Progress(table.name, 0, 1, 1, 1, step + 1, test.steps, 0.0, None)
-        if smoothed > max(BREAKS_OUT * lowest, curve[0]["smoothed"]):
-            diverged_at = lr
-            break
     stepper.release_gradients()
     model.load_state_dict(before)
-    suggestion, reason = suggest(curve)
+    suggestion, reason = suggest(curve.points)
     found = {
         "stage": table.name,
-        "curve": curve,
+        "curve": curve.points,
         "suggestion": suggestion,
         "reason": reason,
         "diverged_at": diverged_at,
     }
     yield RunEnded({"range_test": found})
+
+
+class Curve:
+    """The losses of a range test, smoothed by a moving average that is freed from its start at zero.
+
+    A loss of exactly 0 is of a batch that had nothing to learn from, as no triplet of it counted: it says
+    nothing of the rate, and moves nothing.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, Any]] = []
+        self._average, self._counted, self._smoothed = 0.0, 0, 0.0
+        self._first, self._lowest = 0.0, math.inf
+
+    def breaks_out(self, lr: float, loss: float) -> bool:
+        """Takes a step's loss, and says whether it has left all that came before below it."""
+        if loss > 0:
+            self._counted += 1
+            self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+            self._smoothed = self._average / (1 - SMOOTHING**self._counted)
+            self._first = self._first or self._smoothed
+            self._lowest = min(self._lowest, self._smoothed)
+        point = {"step": len(self.points) + 1, "lr": lr, "loss": loss, "smoothed": self._smoothed}
+        self.points.append(point)
+        return self._smoothed > max(BREAKS_OUT * self._lowest, self._first)
 
 
 def rate(test: RangeTest, step: int) -> float:

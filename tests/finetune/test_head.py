@@ -79,9 +79,13 @@ def test_rows_of_known_classes_are_kept_and_new_ones_are_drawn_as_in_a_new_head(
     assert torch.equal(model.stem[0].weight, state["stem.0.weight"])
 
 
+EMBEDS = {**METADATA, "objective": "triplet", "outputs": "3"}
+
+
 @pytest.mark.parametrize(
     ("classes", "fields", "metadata", "reason"),
     [
+        (CLASSES, {}, EMBEDS, "the weights are of an embedding network, which knows no classes"),
         (CLASSES, {"head": {"keep": "never"}}, METADATA, 'head.keep is "never"'),
         (("cyan", "pink"), {}, METADATA, "the weights' head knows none of the classes"),
         (CLASSES, {}, {}, "the weights do not say which classes their head knows"),

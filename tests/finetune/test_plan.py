@@ -221,3 +221,41 @@ def test_the_plan_shows_which_groups_decay_and_warns_where_none_would(plan):
     assert plan(stage(optimizer=spared)).warnings == []
     (warning,) = plan(stage(optimizer={**spared, "weight_decay": 0.0})).warnings
     assert warning == "stage 's': decay_norms_and_biases has no effect: weight_decay is 0"
+
+
+TRIPLET = {"name": "triplet", "classes_per_batch": 3}
+WARNED = [
+    (
+        [stage()],
+        {"range_test": {"start_lr": 1e-4, "steps": 50}},
+        "range_test: nothing is trained; the first stage is tried at rates from 0.0001 to 1 in 50 steps, "
+        "and no schedule, epoch or later stage is used",
+    ),
+    (
+        [stage()],
+        {"objective": TRIPLET, "head": {"keep": "never"}},
+        'head.keep "never" has no effect: there is no head',
+    ),
+    (
+        [stage(early_stopping={"patience": 5})],
+        {},
+        "stage 's': early_stopping has no effect: a patience of 5 is the whole stage",
+    ),
+    (
+        [stage(sampler="balanced")],
+        {"objective": {"name": "focal", "class_weights": "balanced"}},
+        "stage 's': the sampler and the class weights both balance the classes: small ones count double",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stages", "fields", "warning"), WARNED)
+def test_what_has_no_effect_or_counts_twice_is_said(plan, stages, fields, warning):
+    assert plan(*stages, **fields).warnings == [warning]
+
+
+def test_gradual_thaws_no_branch_to_an_auxiliary_head_by_itself(plan):
+    fields = {"stages": None, "recipe": {"name": "gradual"}, "image_size": 64}
+    stages = plan(**fields, backbone={"name": "googlenet", "weights": None}).stages
+    assert not any("aux" in planned.name for planned in stages)
+    assert [planned.name for planned in stages][:3] == ["head", "from inception5b", "from inception5a"]

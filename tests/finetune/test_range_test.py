@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from finetune.events import EpochEnded, Progress, RunEnded
-from finetune.range_test import rate, suggest
+from finetune.range_test import Curve, rate, suggest
 from finetune.run import prepare
 from finetune.spec.job import RangeTest
 from finetune.training import train
@@ -40,8 +40,9 @@ def test_the_test_ends_where_the_loss_breaks_out_and_suggests_a_rate_below(searc
     lowest = min(found["curve"], key=lambda point: point["smoothed"])
     assert found["suggestion"] == pytest.approx(lowest["lr"] / 10)
     assert f"at a rate of {lowest['lr']:.3g}" in found["reason"]
-    assert found["diverged_at"] is None or found["diverged_at"] > found["suggestion"]
-    assert sum(isinstance(event, Progress) for event in events) == len(found["curve"])
+    assert found["diverged_at"] == found["curve"][-1]["lr"]
+    assert found["diverged_at"] > found["suggestion"]
+    assert sum(isinstance(event, Progress) for event in events) == len(found["curve"]) - 1
     assert not any(isinstance(event, EpochEnded) for event in events)
     assert isinstance(events[-1], RunEnded)
 
@@ -125,3 +126,37 @@ def test_a_loss_that_is_not_finite_ends_the_test_and_is_not_in_the_curve(search)
     _, found = search(ALL, backbone={"name": "poisoned", "weights": None})
     assert len(found["curve"]) == 3
     assert found["diverged_at"] == pytest.approx(rate(RangeTest.model_validate(RANGE), 3))
+
+
+def points(*losses):
+    return [
+        {"step": n + 1, "lr": 10.0 ** (n - 5), "loss": loss, "smoothed": max(loss, 0.01)}
+        for n, loss in enumerate(losses)
+    ]
+
+
+def test_steps_without_loss_say_nothing_of_their_rate():
+    found, _ = suggest(points(2.0, 0.0, 1.0, 0.0))
+    assert found == pytest.approx(1e-3 / 10)
+
+
+def test_a_loss_of_0_at_every_step_gives_no_rate():
+    found, reason = suggest(points(0.0, 0.0, 0.0))
+    assert found is None
+    assert "the loss was 0 at every step" in reason
+
+
+def test_a_loss_of_0_now_and_then_moves_nothing_and_ends_nothing():
+    with_gaps, without = Curve(), Curve()
+    for loss in (0.0, 0.2, 0.0, 0.3, 0.0, 0.0, 0.25):
+        assert not with_gaps.breaks_out(0.1, loss)
+        assert not loss or not without.breaks_out(0.1, loss)
+    assert with_gaps.points[-1]["smoothed"] == without.points[-1]["smoothed"]
+
+
+def test_the_curve_breaks_out_at_four_times_its_lowest_and_not_below_its_first():
+    falling = Curve()
+    assert not any(falling.breaks_out(0.1, loss) for loss in [1.0] + [0.01] * 60)
+    assert falling.points[-1]["smoothed"] < 0.05
+    assert not falling.breaks_out(0.1, 8.0)  # smoothed it is still below the first
+    assert falling.breaks_out(0.1, 8.0)

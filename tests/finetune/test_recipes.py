@@ -53,6 +53,19 @@ def test_triplet_is_one_stage_at_a_stepped_rate_with_its_objective():
     assert [learning_rate(stage, 3, epoch, 0) for epoch in range(8)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10])
+def test_triplet_begins_with_its_rate_however_short_it_is(epochs):
+    (stage,) = resolved(recipe={"name": "triplet", "epochs": epochs, "lr": 0.1}).stages
+    assert learning_rate(stage, 3, 0, 0) == pytest.approx(0.1)
+    assert stage.lr.schedule.length == epochs
+
+
+def test_triplet_is_planned_quickly_however_long_it_is():
+    (stage,) = resolved(recipe={"name": "triplet", "epochs": 10_000, "lr": 0.1}).stages
+    assert len(stage.lr.schedule.values) == 3
+    assert learning_rate(stage, 3, 9_999, 0) == pytest.approx(0.001)
+
+
 def test_linear_probe_trains_the_head_alone_on_plain_views():
     (stage,) = resolved(recipe={"name": "linear_probe", "epochs": 5, "lr": 0.2}).stages
     assert (stage.freeze.policy, stage.augmentation.name, stage.epochs) == ("backbone", "none", 5)

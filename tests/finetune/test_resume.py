@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -139,3 +140,55 @@ def test_a_resume_on_something_else_says_so_in_an_event(spec, begin, whole, tmp_
         f"the run began with torch 1.0 and goes on with {torch.__version__}: its bytes may differ" in messages
     )
     assert "the run began with device cuda and goes on with cpu: its bytes may differ" in messages
+
+
+RATES = {"schedule": {"name": "linear", "lr": 0.05, "end_lr": 0.001}}
+MORE: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "average": (
+        [{"name": "all", "epochs": 3, "lr": RATES, "ema": {"decay": 0.8}, "augmentation": "light"}],
+        {"checkpoints": {"weights": "ema"}},
+    ),
+    "best average of a stage that stops early": (
+        [
+            {
+                "name": "one",
+                "epochs": 9,
+                "lr": {"schedule": {"name": "list", "values": [[0.05, 1], [30.0, 8]]}},
+                "ema": {"decay": 0.5},
+                "early_stopping": {"metric": "val_loss", "patience": 2},
+                "restore": "best",
+            },
+            {"name": "two", "epochs": 2, "lr": RATES},
+        ],
+        {"checkpoints": {"weights": "ema", "metric": "val_loss"}},
+    ),
+    "fp16": ([{"name": "all", "epochs": 3, "lr": RATES}], {"precision": "fp16"}),
+    "lamb, which counts its steps by group": (
+        [{"name": "all", "epochs": 3, "lr": RATES, "optimizer": {"name": "lamb"}}],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_killed_after_any_epoch_these_end_with_the_same_bytes_too(job, begin, tmp_path, monkeypatch, case):
+    # So large that the first steps overflow and the scale falls: a scale that is not kept would show.
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    state = scaler.state_dict()
+
+    def overflowing(compute):
+        if compute.precision != "fp16":
+            return torch.amp.GradScaler("cpu", enabled=False)
+        scaler = torch.amp.GradScaler("cpu")
+        scaler.load_state_dict(state)
+        return scaler
+
+    monkeypatch.setattr("finetune.device.Compute.gradient_scaler", overflowing)
+    stages, fields = MORE[case]
+    spec = job(*stages, **fields)
+    whole = [e for e in begin(spec, tmp_path / "whole", keep_all=True) if isinstance(e, EpochEnded)]
+    for number, at in enumerate(whole[:-1]):
+        resume = Resume(at.checkpoint.weights, at.checkpoint.state)
+        rest = [e for e in begin(spec, tmp_path / str(number), resume) if isinstance(e, EpochEnded)]
+        assert [figures(e.record) for e in rest] == [figures(e.record) for e in whole[number + 1 :]]
+        assert [e.checkpoint.sha256 for e in rest] == [e.checkpoint.sha256 for e in whole[number + 1 :]]

@@ -239,3 +239,38 @@ def test_the_largest_experiment_is_stored_and_shown_in_time(api, make_experiment
 
 def make_one():
     return [{"name": "joint", "patch": {"recipe": {"name": "joint", "epochs": 2}}}]
+
+
+def refused(api, body):
+    response = api.post("/v1/experiments", json=body)
+    return response.status_code, response.json()["error"]
+
+
+def test_losses_of_different_objectives_are_not_compared(api, make_experiment):
+    focal = {"name": "focal", "patch": {"objective": {"name": "focal"}}}
+    binary = {"name": "binary", "patch": {"objective": {"name": "binary_cross_entropy"}}}
+    body = make_experiment(metric="val_loss")
+    body["spec"]["recipe"] = {"name": "joint"}
+    plain = {"name": "plain", "patch": {}}
+    assert api.post("/v1/experiments", json=body | {"variants": [plain, focal]}).status_code == 201
+    status, error = refused(api, body | {"variants": [plain, binary]})
+    assert (status, error["param"], error["code"]) == (422, "variants.1.patch.objective", "other_loss")
+    assert "losses of different objectives cannot be compared" in error["message"]
+
+
+def test_what_only_a_look_at_the_data_tells_is_said_before_a_job_is_stored(api, make_experiment):
+    body = make_experiment()
+    body["spec"]["dataset"] = {"path": "one_class"}
+    status, error = refused(api, body)
+    assert (status, error["code"], len(error["details"])) == (422, "dataset_invalid", 1)
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused(api, make_experiment):
+    nested: Any = 0
+    for _ in range(500):
+        nested = {"a": nested}
+    body = make_experiment()
+    body["variants"][0]["patch"] = {"metadata": nested}
+    status, error = refused(api, body)
+    assert (status, error["code"]) == (400, "not_json")
+    assert "nested too deeply" in error["message"]

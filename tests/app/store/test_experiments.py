@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from app.store.attempts import claim, finish, heartbeat
 from app.store.controls import cancel_experiment, cancel_job
 from app.store.errors import (
+    AlreadyRetried,
     ExperimentEnded,
     ExperimentNotEnded,
     ExperimentNotFound,
@@ -138,6 +139,19 @@ def test_a_retry_takes_the_place_of_the_job_that_it_repeats(db, experiment):
         new.id,
         *(job.id for job in list_jobs(db, experiment=made.id)[0] if job.variant == "b"),
     }
+
+
+def test_a_cell_is_tried_again_once_at_a_time(db, experiment):
+    made = experiment(variants=("a",), seeds=(0,))
+    old = get_job(db, list_trials(db, made.id)[0].id)
+    assert old is not None
+    cancel_job(db, old.id)
+    new, _ = create_job(db, spec={}, resolved_spec={}, parent=old)
+    with pytest.raises(AlreadyRetried, match=f"job {new.id} has the place of job {old.id}"):
+        create_job(db, spec={}, resolved_spec={}, parent=old)
+    cancel_job(db, new.id)
+    again, _ = create_job(db, spec={}, resolved_spec={}, parent=old)
+    assert [trial.id for trial in list_trials(db, made.id)] == [again.id]
 
 
 def test_a_retry_whose_experiment_is_gone_says_so(db, experiment):

@@ -176,3 +176,13 @@ def test_of_shares_the_largest_is_the_label_that_counts():
     tally = objective((1, 1, 1)).tally()
     tally.add(torch.tensor(0.5), LOGITS, torch.tensor([[0.6, 0.4, 0.0]] * 4))
     assert tally.figures() == {"loss": 0.5, "accuracy": 0.5}
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_losss_gradient_is_finite_where_a_probability_has_rounded_to_1(gamma):
+    logits = torch.tensor([[60.0, 0.0, 0.0], [0.0, 60.0, 0.0]], requires_grad=True)
+    loss = focal_loss(logits, torch.tensor([0, 0]), gamma, None)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient[1, 0] < 0  # the wrong one is still learnt from

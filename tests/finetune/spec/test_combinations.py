@@ -48,6 +48,12 @@ REFUSED = [
     ([stage(sampler="balanced")], {"objective": TRIPLET}, "stages.0.sampler", "leave the sampler out"),
     ([stage(mix="mixup")], {"objective": TRIPLET}, "stages.0.mix", "leave mix out"),
     (
+        [stage(mix="cutmix")],
+        {"batch_size": 1},
+        "stages.0.mix",
+        "a batch of one image has none to mix it with",
+    ),
+    (
         [stage(sampler="balanced")],
         {"objective": BINARY},
         "stages.0.sampler",
