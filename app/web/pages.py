@@ -10,16 +10,16 @@ from starlette.responses import HTMLResponse
 
 from app.api.state import Db, find_job
 from app.store import checkpoints, epochs, jobs
+from app.store.records import Epoch
 from app.store.states import ENDED
+from app.web.loading import loading_lines
 
 router = APIRouter(include_in_schema=False)
 
 NEWEST = 50
+SPLITS = ("train", "val", "val_ema")
 HERE = Path(__file__).parent
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"}
-
-# The lines that load a checkpoint with torchvision alone; the same stand in docs/loading.md.
-LOADING_LINES = (HERE / "templates" / "load_checkpoint.py.txt").read_text()
 
 templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
 
@@ -33,6 +33,12 @@ templates.filters["when"] = _when
 
 def _show(name: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(templates.get_template(name).render(values), headers=HEADERS)
+
+
+def _figures(found: list[Epoch]) -> list[tuple[str, str]]:
+    """Which figures the epochs have, by split and name."""
+    names = {(split, name): None for e in found for split in SPLITS for name in e.record.get(split) or ()}
+    return sorted(names, key=lambda figure: SPLITS.index(figure[0]))
 
 
 @router.get("/")
@@ -51,9 +57,7 @@ def job_page(job_id: str, db: Db) -> HTMLResponse:
         job=job,
         ended=job.status in ENDED,
         epochs=found,
-        figures=[(split, name) for split in ("train", "val") for name in found[0].record[split]]
-        if found
-        else [],
+        figures=_figures(found),
         checkpoints=checkpoints.list_checkpoints(db, job_id),
-        lines=LOADING_LINES,
+        lines=loading_lines(job.resolved_spec),
     )

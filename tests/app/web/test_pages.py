@@ -7,6 +7,7 @@ import pytest
 from app.store.attempts import finish
 from app.store.records import JobError
 from app.store.states import Status
+from app.web.loading import loading_lines
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = '<script>alert("x")</script>'
@@ -71,3 +72,46 @@ def test_job_without_epochs_shows_no_loading_lines(api, post):
 
 def test_page_of_an_unknown_job_is_not_found(api):
     assert api.get("/jobs/job_none").status_code == 404
+
+
+def shown_lines(page):
+    (shown,) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    return html.unescape(shown).strip()
+
+
+def documented(tag="python"):
+    return re.findall(rf"```{tag}\n(.*?)```", (ROOT / "docs" / "loading.md").read_text(), re.DOTALL)
+
+
+def test_loading_lines_are_those_of_what_the_job_trains():
+    classify, labels, embed = documented()
+    with_timm, embed_with_timm = documented("py")
+
+    def lines(objective, backbone="resnet18"):
+        return loading_lines({"objective": {"name": objective}, "backbone": {"name": backbone}}).strip()
+
+    assert lines("focal") == classify.strip()
+    assert lines("triplet") == embed.strip()
+    assert lines("binary_cross_entropy") == f"{classify}\n{labels}".strip()
+    assert with_timm in lines("focal", "timm/resnet18")
+    assert embed_with_timm in lines("triplet", "timm/resnet18")
+    for objective in ("focal", "triplet", "binary_cross_entropy"):
+        assert "= get_model(" not in lines(objective, "timm/resnet18")
+        for backbone in ("resnet18", "timm/resnet18"):
+            compile(lines(objective, backbone), "lines", "exec")
+
+
+def test_page_shows_the_figures_of_averages_and_of_other_objectives(api, hold, write_epoch):
+    held = hold()
+    figures = {"loss": 0.25, "recall@1": 0.875}
+    write_epoch(held, 1, train={"loss": 0.5}, val=figures, val_ema={"loss": 0.125, "recall@1": 0.9375})
+    page = api.get(f"/jobs/{held.job_id}").text
+    for text in ("Train loss", "Val recall@1", "Val ema recall@1", "0.8750", "0.9375"):
+        assert text in page
+
+
+def test_page_of_a_range_test_shows_what_it_found(api, hold, store):
+    held = hold()
+    found = {"stage": "head", "curve": [], "suggestion": 0.00316, "reason": "a tenth of it"}
+    finish(store, held, Status.SUCCEEDED, "all stages are done", result={"range_test": found})
+    assert "A learning rate of 0.00316 for stage head:" in api.get(f"/jobs/{held.job_id}").text

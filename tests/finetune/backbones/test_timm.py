@@ -301,7 +301,7 @@ print(right / count, [name for name in sys.modules if name.partition(".")[0] == 
 
 def test_the_documented_lines_give_the_reported_accuracy_without_thaw(data_dir, tmp_path):
     document = (ROOT / "docs" / "loading.md").read_text()
-    (lines, *_), (with_timm,) = (
+    (lines, *_), (with_timm, *_) = (
         re.findall(rf"```{tag}\n(.*?)```", document, re.DOTALL) for tag in ("python", "py")
     )
     stage = {"epochs": 2, "lr": {"schedule": {"name": "constant", "lr": 0.05}}}
