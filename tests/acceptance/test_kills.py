@@ -144,3 +144,25 @@ def test_paused_job_goes_on_exactly_when_it_is_resumed(
     httpx.post(f"{address}/resume", trust_env=False)
     after = ended(rough.client, job.id)
     check_exact(rough, after, tmp_path, read_weights, uninterrupted, attempts=(1, 2))
+
+
+def test_range_test_whose_attempt_is_killed_begins_again_with_the_same_curve(
+    rough, worker, slow_spec, ended, proc, until
+):
+    process = worker()
+    stages = [slow_spec["stages"][1]]
+    spec = slow_spec | {"stages": stages, "range_test": {"steps": 60, "end_lr": 0.01}}
+    job = rough.client.find_lr(spec)
+
+    def begun():
+        progress = rough.client.job(job.id).progress
+        return progress is not None and progress.step >= 10
+
+    until(begun, 60, "ten steps are done")
+    (attempt,) = proc.attempts(process.pid)
+    os.kill(attempt, signal.SIGKILL)
+    after = ended(rough.client, job.id)
+    assert (after.status, after.attempt, after.best) == ("succeeded", 2, None), after.error
+    again = ended(rough.client, rough.client.find_lr(spec).id)
+    assert after.result == again.result
+    assert len(after.result["range_test"]["curve"]) == 60

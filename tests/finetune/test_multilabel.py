@@ -182,17 +182,32 @@ def _dataset(data_dir):
     return open_dataset(data_dir, JobSpec.model_validate(spec()).dataset, 0)
 
 
+def f1_at(thresholds, logits, labels):
+    """The mean F1 of the classes, each given from its threshold on."""
+    given = logits.sigmoid() >= torch.tensor([thresholds[name] for name in CLASSES])
+    right = (given & (labels > 0)).sum(0)
+    return (2 * right / (given.sum(0) + labels.sum(0))).mean().item()
+
+
 def test_a_checkpoint_tells_its_objective_and_the_thresholds_that_gave_its_f1(ended, data_dir, registry):
     for index, event in enumerate(ended):
         told = metadata(event.checkpoint)
         assert (told["objective"], json.loads(told["classes"])) == ("binary_cross_entropy", CLASSES)
         thresholds = json.loads(told["thresholds"])
         assert sorted(thresholds) == CLASSES
-        logits, labels = outputs(ended, data_dir, registry, index)
-        given = logits.sigmoid() >= torch.tensor([thresholds[name] for name in CLASSES])
-        right = (given & (labels > 0)).sum(0)
-        f1 = (2 * right / (given.sum(0) + labels.sum(0))).mean().item()
+        f1 = f1_at(thresholds, *outputs(ended, data_dir, registry, index))
         assert f1 == pytest.approx(event.record.val["f1"], abs=1e-6)
+
+
+def test_a_checkpoint_of_averages_has_the_thresholds_of_the_averages(train, data_dir, registry, tmp_path):
+    stages = [{**STAGES[1], "epochs": 3, "ema": {"decay": 0.9}}]
+    events = train(tmp_path / "run", spec(stages=stages, checkpoints={"weights": "ema", "keep_last": 9}))
+    found = [event for event in events if isinstance(event, EpochEnded)]
+    for index, event in enumerate(found):
+        thresholds = json.loads(metadata(event.checkpoint)["thresholds"])
+        f1 = f1_at(thresholds, *outputs(found, data_dir, registry, index))
+        assert f1 == pytest.approx(event.record.val_ema["f1"], abs=1e-6)
+    assert any(event.record.val_ema["f1"] != event.record.val["f1"] for event in found)
 
 
 def test_a_repeated_and_a_resumed_run_write_the_same_bytes(train, ended, tmp_path):
