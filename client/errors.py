@@ -70,10 +70,11 @@ class Refused(ThawError):
         self.exit_code = 2 if status in REFUSED_INPUT else 1
 
     def lines(self) -> list[str]:
-        """The message, then each detail as `param: message`."""
+        """The message, then each detail as `param: message`; the first often is the message."""
         if self.details:
+            message, *_ = super().lines()
             problems = [_problem_line(problem.param, problem.message) for problem in self.details]
-            return [*super().lines(), *problems]
+            return [message, *(line for line in problems if line != message)]
         if self.param and self.param not in str(self):
             return [_problem_line(self.param, str(self))]
         return super().lines()

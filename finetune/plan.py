@@ -187,7 +187,7 @@ def _phrase(fields: Mapping[str, Any]) -> str:
     said = [
         key if value is True else f"{key} {value}"
         for key, value in fields.items()
-        if key != "name" and value not in (False, 0.0, None)
+        if key != "name" and value not in (False, 0.0, None, "none")
     ]
     return str(fields["name"]) + (f" ({', '.join(said)})" if said else "")
 
