@@ -84,11 +84,6 @@ def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     return (fmean(values) if values else None), (stdev(values) if len(values) > 1 else None)
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric is better: losses."""
-    return metric.endswith("loss")
-
-
 def _pair(a: str, b: str, of_a: Values, of_b: Values) -> Comparison:
     seeds = [seed for seed in of_a if seed in of_b]
     differences = [of_a[seed] - of_b[seed] for seed in seeds]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from app.comparison import LEVEL, Comparison, Values, lower_is_better
+from app.comparison import LEVEL, Comparison, Values
+from finetune.spec.objectives import lower_is_better
 
 
 def method(variants: int) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from finetune.modules import copy_of_state
+
 
 class WeightAverage:
     """average ← decay · average + (1 - decay) · weights, of parameters and buffers; counters are copied.
@@ -15,7 +17,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self._average = copy_of_state(model)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -32,7 +34,7 @@ class WeightAverage:
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Puts the average into the network, and afterwards the weights back, to the bit."""
-        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        weights = copy_of_state(model)
         model.load_state_dict(self._average)
         try:
             yield

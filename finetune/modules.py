@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetune.spec.problems import closest
 
@@ -37,6 +37,11 @@ def within(names: Iterable[str], roots: Collection[str]) -> list[str]:
 def owner(tensor: str) -> str:
     """The module that a parameter or buffer belongs to directly."""
     return tensor.rpartition(".")[0]
+
+
+def copy_of_state(model: nn.Module) -> dict[str, Tensor]:
+    """The network's parameters and buffers as they are now, for `load_state_dict`."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:

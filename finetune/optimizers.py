@@ -1,12 +1,12 @@
 """Optimizers: a row of `OPTIMIZERS` for each; state is kept and restored by name."""
 
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from finetune.backbones import timm
 from finetune.groups import Group
 from finetune.spec.optimizers import Adam, AdamW, Lamb, Lion, Optimizer, RmsProp, Sgd
 
@@ -68,8 +68,8 @@ FROM_TIMM = (Lamb, Lion)
 
 def unavailable(spec: Optimizer) -> str | None:
     """A sentence where an optimizer needs what is not installed, else None."""
-    if isinstance(spec, FROM_TIMM) and find_spec("timm") is None:
-        return f"the optimizer {spec.name} is timm's, which is not installed here: pip install 'thaw[timm]'"
+    if isinstance(spec, FROM_TIMM) and not timm.installed():
+        return f"the optimizer {spec.name} is timm's, which is not installed here: {timm.INSTALL}"
     return None
 
 

@@ -97,14 +97,21 @@ def _backbone_problems(body: Any, spec: BackboneSpec, registry: Registry, weight
         problems += resolved_problems(resolve_with(registry, whole), registry, path_of)
         return problems + _size_problems(whole, backbone, weights_dir)
     size = body.get("image_size") if isinstance(body, dict) else None
-    if type(size) is int and 8 <= size <= 4096:
-        problems += _attempt(lambda: check_image_size(backbone, size))
+    sound_size = size if type(size) is int and 8 <= size <= 4096 else None
     preprocessing = parse_part(PreprocessingSpec, body, "preprocessing")
-    if preprocessing is not None and preprocessing.train_size is not None:
-        train_size = preprocessing.train_size
-        problems += _attempt(lambda: check_train_size(backbone, train_size))
+    problems += _taken_sizes(backbone, sound_size, preprocessing.train_size if preprocessing else None)
     for param, stage in _stages(body):
         problems += _stage_problems(param, stage, backbone, model)
+    return problems
+
+
+def _taken_sizes(backbone: Backbone, image_size: int | None, train_size: int | None) -> list[Problem]:
+    """Whether the network takes images of these sizes, where they are said."""
+    problems = []
+    if image_size is not None:
+        problems += _attempt(lambda: check_image_size(backbone, image_size))
+    if train_size is not None:
+        problems += _attempt(lambda: check_train_size(backbone, train_size))
     return problems
 
 
@@ -131,12 +138,7 @@ def resolved_problems(
     backbone = registry.find(spec.backbone.name)
     embeds = isinstance(spec.objective, Triplet) and spec.objective.embedding_size is None
     problems = combination_problems(spec, path_of)
-    if spec.image_size is not None:
-        size = spec.image_size
-        problems += _attempt(lambda: check_image_size(backbone, size))
-    if spec.preprocessing.train_size is not None:
-        train_size = spec.preprocessing.train_size
-        problems += _attempt(lambda: check_train_size(backbone, train_size))
+    problems += _taken_sizes(backbone, spec.image_size, spec.preprocessing.train_size)
     try:
         model = skeleton(backbone, None if embeds else backbone.num_classes, backbone.preprocessing.crop)
     except SpecInvalid as error:

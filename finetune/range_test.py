@@ -13,6 +13,7 @@ import torch
 from finetune import freezing
 from finetune.events import Event, Progress, RunEnded
 from finetune.feeds import Feed
+from finetune.modules import copy_of_state
 from finetune.run import Run
 from finetune.seeds import derive
 from finetune.spec.job import RangeTest
@@ -27,7 +28,7 @@ BELOW_THE_LOWEST = 10.0  # the suggestion is the rate of the lowest smoothed los
 def search(run: Run, test: RangeTest) -> Iterator[Event]:
     """Tries the rates of a range test on the run's first stage; ends with the curve and a suggestion."""
     table, model = run.tables[0], run.model
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = copy_of_state(model)
     freezing.apply(model, table.freezing)
     stepper, feed, tally = run.stepper(table), run.feed(0, table), run.objective.tally()
     freezing.set_training_mode(model, table.freezing)

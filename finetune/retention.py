@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from finetune.spec.job import CheckpointSpec
+from finetune.spec.objectives import lower_is_better
 
 Kept = TypeVar("Kept")
 
@@ -13,7 +14,7 @@ def superseded(checkpoints: Sequence[tuple[Kept, float | None]], spec: Checkpoin
 
     Of equal values the earlier one is better, as it is for `best`.
     """
-    sign = 1 if str(spec.metric).endswith("loss") else -1
+    sign = 1 if lower_is_better(str(spec.metric)) else -1
     ranked = sorted(
         (i for i, (_, value) in enumerate(checkpoints) if value is not None),
         key=lambda i: (sign * (checkpoints[i][1] or 0.0), i),

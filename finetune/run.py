@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
 from finetune.stepping import Stepper
 from finetune.tables import StageTables, tables_of
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -115,8 +117,13 @@ class Run:
 
     def judged(self, record: EpochRecord) -> dict[str, float | None]:
         """The validation figures of what the epoch's checkpoint holds."""
-        averaged = self.spec.checkpoints.weights == "ema" and record.val_ema is not None
-        return (record.val_ema or {}) if averaged else record.val
+        return self.of_checkpoint(record.val, record.val_ema)
+
+    def of_checkpoint(self, of_weights: Found, of_average: Found | None) -> Found:
+        """Of what the weights and their moving average (if any) gave: what checkpoints are made of."""
+        if self.spec.checkpoints.weights == "ema" and of_average is not None:
+            return of_average
+        return of_weights
 
     def advance(self, record: EpochRecord, stage: StageSpec, *, learnt: bool) -> None:
         """Counts an epoch, after which the network is better than always giving one answer, or is not."""

@@ -8,6 +8,7 @@ import torch
 
 from finetune.checkpoint import save_state, save_weights
 from finetune.events import CheckpointFiles, EpochRecord
+from finetune.modules import copy_of_state
 from finetune.retention import superseded
 from finetune.run import Run
 from finetune.spec.objectives import Triplet
@@ -26,8 +27,8 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
     value = run.judged(record)[metric.removeprefix("val_")]
     stem = f"epoch-{record.global_epoch:05d}"
     weights, state = run.folder / f"{stem}.safetensors", run.folder / f"{stem}.state.pt"
-    average = stepper.average if run.spec.checkpoints.weights == "ema" else None
-    raw = _copy(run) if average else None
+    average = run.of_checkpoint(None, stepper.average)
+    raw = copy_of_state(run.model) if average else None
     with average.in_place_of(run.model) if average else nullcontext():
         sha256, size = save_weights(weights, run.model, _metadata(run, record, evaluation))
         _keep_for_the_next_stage(run)
@@ -56,16 +57,12 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
     )
 
 
-def _copy(run: Run) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-
-
 def _keep_for_the_next_stage(run: Run) -> None:
     """Keeps the weights where the next stage begins with this one's best, and these are that so far."""
     if run.tables[run.standing.stage_index].stage.restore != "best":
         return
     if run.stage_best is None or run.standing.is_stage_best:
-        run.stage_best = _copy(run)
+        run.stage_best = copy_of_state(run.model)
 
 
 def _metadata(run: Run, record: EpochRecord, evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from finetune.events import EpochRecord
+from finetune.spec.objectives import lower_is_better
 from finetune.spec.stages import StageSpec
 
 
@@ -14,7 +15,7 @@ def better(metric: str, value: float | None, than: float | None) -> bool:
         return False
     if than is None:
         return True
-    return value < than if metric.endswith("loss") else value > than
+    return value < than if lower_is_better(metric) else value > than
 
 
 @dataclass(frozen=True)

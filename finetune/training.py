@@ -173,7 +173,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         evaluations = _evaluate(run, feed, stepper)
         clock.lap("val")
         record = _record(run, index, table, epoch, train, evaluations, clock)
-        judged = evaluations[-1] if run.spec.checkpoints.weights == "ema" else evaluations[0]
+        judged = run.of_checkpoint(*evaluations)
         run.advance(record, stage, learnt=judged.sign is None)
         checkpoint = save(run, record, stepper, judged.metadata)
         clock.lap("checkpoint")
@@ -213,13 +213,13 @@ def _epoch(
     return tally.figures()
 
 
-def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> list[Evaluation]:
-    """The figures of the weights, then those of their moving average where there is one."""
-    evaluations = [run.objective.evaluate(feed.forward, feed.val())]
-    if stepper.average is not None:
-        with stepper.average.in_place_of(run.model):
-            evaluations.append(run.objective.evaluate(feed.forward, feed.val()))
-    return evaluations
+def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> tuple[Evaluation, Evaluation | None]:
+    """The figures of the weights, and those of their moving average where there is one."""
+    of_weights = run.objective.evaluate(feed.forward, feed.val())
+    if stepper.average is None:
+        return of_weights, None
+    with stepper.average.in_place_of(run.model):
+        return of_weights, run.objective.evaluate(feed.forward, feed.val())
 
 
 def _check_finite(losses: list[Tensor], stage: str, epoch: int, last_step: int) -> None:
@@ -238,11 +238,11 @@ def _record(
     table: StageTables,
     epoch: int,
     train: dict[str, float],
-    evaluations: list[Evaluation],
+    evaluations: tuple[Evaluation, Evaluation | None],
     clock: Clock,
 ) -> EpochRecord:
-    of_weights, *of_average = (evaluation.figures for evaluation in evaluations)
-    figures = [*train.values(), *of_weights.values()]
+    of_weights, of_average = evaluations
+    figures = [*train.values(), *of_weights.figures.values()]
     return EpochRecord(
         stage=table.name,
         stage_index=index,
@@ -250,12 +250,12 @@ def _record(
         global_epoch=run.standing.global_epoch + 1,
         lr=table.rates(epoch, 0),
         train=_finite(train),
-        val=_finite(of_weights),
+        val=_finite(of_weights.figures),
         images_per_second=clock.rate(),
         seconds={},
         peak_memory_bytes=run.compute.peak_memory_bytes(),
         nonfinite=not all(map(math.isfinite, figures)),
-        val_ema=_finite(of_average[0]) if of_average else None,
+        val_ema=_finite(of_average.figures) if of_average else None,
     )
 
 

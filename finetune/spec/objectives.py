@@ -69,3 +69,8 @@ METRICS: dict[type[Any], tuple[str, ...]] = {
     BinaryCrossEntropy: ("val_map", "val_f1", "val_loss"),
     Triplet: ("val_recall@1", "val_recall@5", "val_map@r", "val_loss"),
 }
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric is better: losses."""
+    return metric.endswith("loss")

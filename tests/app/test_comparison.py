@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, ttest_rel
 
-from app.comparison import compare, holm, lower_is_better, mean_and_std, paired_p
+from app.comparison import compare, holm, mean_and_std, paired_p
+from finetune.spec.objectives import lower_is_better
 
 SCORE = st.floats(0, 1, allow_nan=False)
 SEEDED = st.dictionaries(st.integers(0, 6), SCORE, max_size=6)

@@ -245,7 +245,7 @@ def test_an_optimizer_of_timm_is_refused_where_timm_is_not_installed(
     stage = {"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.1}}}
     body = job(stage, {**stage, "optimizer": {"name": name}}, {**stage, "optimizer": {"name": "rmsprop"}})
     assert check(body, registry, data_dir, tmp_path) == []
-    monkeypatch.setattr("finetune.optimizers.find_spec", lambda package: None)
+    monkeypatch.setattr("finetune.backbones.timm.find_spec", lambda package: None)
     (problem,) = check(body, registry, data_dir, tmp_path)
     assert (problem.param, problem.code) == ("stages.1.optimizer", "not_installed")
     assert (
