@@ -108,11 +108,30 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes of decoded images and features that are kept for later jobs; 0 keeps none.",
     )
+    upload_bytes: int = Field(
+        default=20 * 2**30,
+        ge=0,
+        description="Bytes that an uploaded dataset may have, packed and unpacked; 0 refuses uploads.",
+    )
+    upload_files: int = Field(default=1_000_000, ge=1, description="Files that an uploaded dataset may have.")
+    predict_device: str = Field(
+        default="cpu",
+        pattern=r"^(auto|(cpu|cuda|mps|xpu)(:\d+)?)$",
+        description="Where the server predicts: cpu, auto, cuda, cuda:1, mps, …",
+    )
+    predict_bytes: int = Field(
+        default=32 * 2**20, ge=1, description="Bytes that an image to be predicted may have."
+    )
 
     @property
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""
         return self.home_dir / "artifacts"
+
+    @property
+    def checks_dir(self) -> Path:
+        """Folder of what is known of the datasets' files."""
+        return self.home_dir / "checks"
 
     @property
     def cache_dir(self) -> Path:

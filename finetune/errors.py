@@ -9,7 +9,10 @@ FinetuneError
 ├── OutOfMemory           a step did not fit; says the batch size
 ├── NonfiniteLoss         the loss became NaN or infinite; says stage, epoch and step
 ├── FrozenChanged         a frozen parameter or buffer moved
-└── DiskFull              a checkpoint could not be written
+├── DiskFull              a checkpoint could not be written
+├── NotReproduced         the best checkpoint, loaded anew, does not give its stored score
+├── ExportFailed          the network cannot be written in a format, or answers otherwise there
+└── ImageInvalid          what was sent to be predicted is no image that can be read
 """
 
 from collections.abc import Sequence
@@ -85,3 +88,21 @@ class DiskFull(FinetuneError):
     """There is no room for a checkpoint."""
 
     code = "disk_full"
+
+
+class NotReproduced(FinetuneError):
+    """The best checkpoint was loaded anew and does not give the validation score that was stored with it."""
+
+    code = "not_reproduced"
+
+
+class ExportFailed(FinetuneError):
+    """The network cannot be written in a format, or the written one answers otherwise than torch's."""
+
+    code = "export_failed"
+
+
+class ImageInvalid(FinetuneError):
+    """What was sent to be predicted is no image that can be read."""
+
+    code = "image_invalid"

@@ -45,6 +45,7 @@ class Job:
     result: Json | None
     idempotency_key: str | None
     request_hash: str | None
+    dataset_fingerprint: str | None
     experiment: str | None
     variant: str | None
     seed: int | None
@@ -115,7 +116,11 @@ class NewCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint as stored; its files never change while it is there."""
+    """A checkpoint as stored; its files never change while it is there.
+
+    `exports` are its files in other formats: by format `{"path", "size", "sha256", "largest_difference",
+    "images", "created_at"}`.
+    """
 
     seq: int
     id: str
@@ -132,6 +137,22 @@ class Checkpoint:
     state_sha256: str | None
     metric: str | None
     value: float | None
+    created_at: float
+    exports: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The report of a job on its best checkpoint: two files, which never change."""
+
+    checkpoint: str
+    attempt: int
+    path: str
+    size: int
+    sha256: str
+    predictions_path: str
+    predictions_size: int
+    predictions_sha256: str
     created_at: float
 
 

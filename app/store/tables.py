@@ -95,6 +95,7 @@ jobs = Table(
     Column("experiment", ForeignKey("experiments.id", ondelete="CASCADE")),
     Column("variant", Text),
     Column("seed", BigInteger),
+    Column("dataset_fingerprint", String(64)),  # of the data that it trains on; set by its first attempt
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",
@@ -179,9 +180,25 @@ checkpoints = Table(
     Column("metric", Text),
     Column("value", Double),
     Column("created_at", Double, nullable=False),
+    Column("exports", _JSON),  # by format: files in other formats, and how far their outputs differ
     sqlite_autoincrement=True,
 )
 Index("ix_checkpoints_job", checkpoints.c.job_seq, checkpoints.c.seq)
+
+reports = Table(
+    "reports",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("checkpoint", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("predictions_path", Text, nullable=False),
+    Column("predictions_size", BigInteger, nullable=False),
+    Column("predictions_sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
 
 
 def of_job(table: Table, job_id: str) -> ColumnElement[bool]:

@@ -56,6 +56,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "grace_seconds": "6",
         "stall_seconds": "7",
         "cache_bytes": "1000000",
+        "upload_bytes": "2000000",
+        "upload_files": "300",
+        "predict_device": "cuda:2",
+        "predict_bytes": "4000",
     }
     assert set(values) == set(Settings.model_fields)
     for name, value in values.items():

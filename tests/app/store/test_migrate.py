@@ -192,17 +192,19 @@ def _fill(db):
             connection.exec_driver_sql(statement)
 
 
+LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports"}  # columns of later revisions
+
+
 def _rows(db, tables):
-    old = [
-        column["name"]
-        for column in inspect(db.engine).get_columns("jobs")
-        if column["name"] not in ("experiment", "variant", "seed")
-    ]
+    """The rows of the tables, in the columns that they had in the first revision."""
+    found = inspect(db.engine)
+    columns = {
+        table: ", ".join(c["name"] for c in found.get_columns(table) if c["name"] not in LATER)
+        for table in tables
+    }
     with db.read() as connection:
         return {
-            table: connection.exec_driver_sql(
-                f"SELECT {', '.join(old) if table == 'jobs' else '*'} FROM {table} ORDER BY 1"
-            ).all()
+            table: connection.exec_driver_sql(f"SELECT {columns[table]} FROM {table} ORDER BY 1").all()
             for table in tables
         }
 
