@@ -10,7 +10,7 @@ from PIL import features
 from torch import Tensor
 
 from finetune.cache import Cache, key_of
-from finetune.data import decoding
+from finetune.data import decoding, opening
 from finetune.data.decoding import decode
 from finetune.data.fingerprints import of_file, of_files
 from finetune.packing import pack, unpack
@@ -20,6 +20,7 @@ DECODER = (
     PIL.__version__,
     features.version("jpg"),
     hashlib.sha256(Path(decoding.__file__).read_bytes()).hexdigest(),
+    hashlib.sha256(Path(opening.__file__).read_bytes()).hexdigest(),
 )
 IDLE_SECONDS = 600.0  # a dataset in use is not evicted by another one, nor by its own end
 
