@@ -1,0 +1,34 @@
+"""From a file to colours, by Pillow alone: whoever looks at files without training needs no torch."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, ImageOps
+
+
+class Undecodable(Exception):
+    """The file is no image that can be read whole."""
+
+
+def open_upright(source: Path | BinaryIO) -> Image.Image:
+    """An image in RGB, upright by its EXIF tag; of an animation the first frame. It keeps its format's name.
+
+    Raises:
+        Undecodable: the file is empty, truncated, or no image; `__cause__` is what Pillow raised.
+    """
+    try:
+        with Image.open(source) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _rgb(image)
+            upright.format = image.format
+            return upright
+    except Exception as error:  # a broken file makes Pillow's readers raise whatever they stumble over
+        raise Undecodable(str(error) or type(error).__name__) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode == "P":  # a palette may have transparent colours
+        image = image.convert("RGBA")
+    return image.convert("RGB")
