@@ -53,11 +53,9 @@ class _Meter:
         if self._total > self._most:
             raise ArchiveTooLarge(f"the archive has more than {self._most:,} bytes, unpacked")
         if self._total > most_unpacked(self._packed):
-            raise ArchiveTooLarge(f"the archive grows to more than {MOST_RATIO} times its size: it is a bomb")
+            raise _bomb("the archive")
         if written + more > most_unpacked(entry.info.compress_size):
-            raise ArchiveTooLarge(
-                f"{entry.name} grows to more than {MOST_RATIO} times its size: it is a bomb"
-            )
+            raise _bomb(entry.name)
 
 
 def _bomb(name: str) -> ArchiveTooLarge:

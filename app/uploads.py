@@ -63,6 +63,9 @@ async def upload(
         staging = await run_in_threadpool(claim_name, settings.data_dir, name, replace)
         try:
             await _receive(body, staging.archive, settings.upload_bytes)
+        except asyncio.CancelledError:  # the server ends, and will wait for no thread
+            staging.close()
+            raise
         except BaseException:
             await run_in_threadpool(staging.close)
             raise
