@@ -11,6 +11,7 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
+from finetune.data.looks import Look, look_at
 from finetune.data.opening import Undecodable, open_upright
 
 Verdict = Literal["sound", "unreadable", "not_an_image"]
@@ -20,13 +21,15 @@ Keep = Callable[[Path, os.stat_result, Image.Image], None]
 # Formats whose files can be told from text by how they begin.
 RECOGNISED = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "JPEG2000", "AVIF")
 
+NOTHING = Look()
+
 
 @dataclass(frozen=True)
 class FileFacts:
     """A file as it was when it was opened. `reason` says what is wrong with one that is not sound.
 
-    Width and height in pixels are those of the upright image. `sha256` is of the content. Both are absent
-    where they could not be had.
+    `sha256` (hexadecimal) is of the content; it is absent where that could not be read. Width and height in
+    pixels are those of the upright image.
     """
 
     stamp: Stamp
@@ -36,10 +39,16 @@ class FileFacts:
     width: int = 0
     height: int = 0
     format: str = ""
+    look: Look = NOTHING
+
+    @property
+    def sound(self) -> bool:
+        """Whether the file is an image that can be decoded whole."""
+        return self.verdict == "sound"
 
     @property
     def lasts(self) -> bool:
-        """Whether the same file would be judged so again: the disk, a right or the memory may have failed."""
+        """Whether the same file would be judged so again. The disk, a right or the memory may have failed."""
         return bool(self.sha256)
 
 
@@ -60,7 +69,7 @@ def examine(path: Path, keep: Keep | None = None) -> FileFacts:
             facts, image = _read(file, stamp)
         changed = stamp_of(path.stat()) != stamp
     except OSError as error:
-        return FileFacts(stamp, "unreadable", error.strerror or type(error).__name__)
+        return FileFacts(stamp, "unreadable", _words(error))
     if changed:
         return FileFacts(stamp, "unreadable", "it was written to while it was read")
     if image is not None and keep is not None:
@@ -73,22 +82,30 @@ def _read(file: BufferedReader, stamp: Stamp) -> tuple[FileFacts, Image.Image | 
     file.seek(0)
     try:
         image = open_upright(file)
+        look = look_at(image)
+    except MemoryError as error:
+        return FileFacts(stamp, "unreadable", _words(error)), None
     except Undecodable as error:
         return _unsound(file, stamp, digest, error), None
-    facts = FileFacts(stamp, "sound", "", digest, image.width, image.height, image.format or "")
+    facts = FileFacts(stamp, "sound", "", digest, image.width, image.height, image.format or "", look)
     return facts, image
 
 
 def _unsound(file: BufferedReader, stamp: Stamp, digest: str, error: Undecodable) -> FileFacts:
-    if isinstance(error.__cause__, MemoryError):
-        return FileFacts(stamp, "unreadable", "there is not enough memory to decode it")
-    if not isinstance(error.__cause__, UnidentifiedImageError):
-        return FileFacts(stamp, "unreadable", str(error), digest)
+    cause = error.__cause__
+    if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
+        return FileFacts(stamp, "unreadable", _words(cause))
+    if not isinstance(cause, UnidentifiedImageError):
+        return FileFacts(stamp, "unreadable", str(error).replace(os.fspath(file.name), "it"), digest)
     file.seek(0)
     start = file.read(16)
     accepts = [Image.OPEN[kind][1] for kind in RECOGNISED if kind in Image.OPEN]
     if any(accept(start) for accept in accepts if accept is not None):
         return FileFacts(stamp, "unreadable", "it ends before the image begins", digest)
-    return FileFacts(
-        stamp, "not_an_image", "the file is empty" if not start else "its content is none", digest
-    )
+    return FileFacts(stamp, "not_an_image", "its content is none" if start else "it is empty", digest)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    return str(getattr(error, "strerror", None) or type(error).__name__)

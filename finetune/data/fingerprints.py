@@ -1,32 +1,30 @@
-"""What tells a file from what it was before, and a dataset too, without opening anything."""
+"""What tells a file from what it was before, without opening it; and what tells a dataset from others."""
 
+import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from finetune.cache import key_of
 from finetune.data.dataset import Sample
+from finetune.data.examination import Examination
+from finetune.data.facts import stamp_of
+from finetune.data.listing import Listed
 
 
 def of_file(path: Path, root: Path) -> str:
     """Of a file below the data root: where it is, its size, when its content and when its inode changed.
 
-    The inode's time catches what sets the content's time back, as `cp -p` and `rsync -t` do.
-
     Raises:
         OSError: there is no such file.
     """
-    found = path.stat()
+    return of_stat(path, path.stat(), root)
+
+
+def of_stat(path: Path, found: os.stat_result, root: Path) -> str:
+    """Of a file that has been looked at; see `of_file`."""
     name = path.relative_to(root) if path.is_relative_to(root) else path
-    return key_of(str(name), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def of_files(paths: Iterable[Path], root: Path) -> str:
-    """Of files in any order.
-
-    Raises:
-        OSError: one of them is not there.
-    """
-    return key_of(sorted(of_file(path, root) for path in paths))
+    return key_of(str(name), *stamp_of(found))
 
 
 def of_samples(samples: Iterable[Sample], root: Path) -> str:
@@ -38,5 +36,23 @@ def of_samples(samples: Iterable[Sample], root: Path) -> str:
     return key_of([(of_file(sample.path, root), _said_of(sample)) for sample in samples])
 
 
-def _said_of(sample: Sample) -> dict[str, object]:
-    return {name: value for name, value in vars(sample).items() if name != "path"}
+def _said_of(sample: Sample | Listed) -> dict[str, object]:
+    return {name: value for name, value in vars(sample).items() if name != "path" and value is not None}
+
+
+def of_dataset(examination: Examination) -> str | None:
+    """Of what can be trained on: SHA-256 over each sound image in order, with all that is said about it.
+
+    That is its split as listed, its path in the dataset's folder, its labels (and weight, if it has one), and
+    the SHA-256 of its content: it depends neither on where the dataset lies nor on when it was copied. None
+    where there is nothing to train on.
+    """
+    sound = examination.sound()
+    if examination.listing.problems or not any(sound.values()):
+        return None
+    digest = hashlib.sha256()
+    for split, images in sound.items():
+        for image in images:
+            content = examination.facts[image.path].sha256
+            digest.update(repr((split, examination.name(image.path), _said_of(image), content)).encode())
+    return digest.hexdigest()

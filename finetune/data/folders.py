@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune.data.listing import SPLITS, Counts, Listed, Listing, belongs, class_problems, names, one_class
+from finetune.data.listing import SPLITS, Counts, Listed, Listing, belongs, class_problems, one_class
 
 
 def list_folder(folder: Path, name: str, root: Path) -> Listing:
@@ -23,7 +23,9 @@ def list_folder(folder: Path, name: str, root: Path) -> Listing:
 def _by_class(folder: Path, root: Path) -> Iterator[tuple[str, list[Path]]]:
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith(".") and entry.resolve().is_relative_to(root):
-            yield entry.name, [p for p in sorted(entry.rglob("*")) if p.is_file() and belongs(p, entry, root)]
+            # What is no regular file, or a link to nothing, is listed too: the check names it.
+            inside = [path for path in sorted(entry.rglob("*")) if not path.is_dir()]
+            yield entry.name, [path for path in inside if belongs(path, entry, root)]
 
 
 def _problems(name: str, classes: tuple[str, ...], counts: Counts) -> list[str]:
@@ -31,9 +33,4 @@ def _problems(name: str, classes: tuple[str, ...], counts: Counts) -> list[str]:
         return [f"{name!r} has no classes: make a folder of images for each, train/CLASS/* or CLASS/*"]
     if not any(n for by in counts.values() for n in by.values()):
         return [*one_class(classes), f"{name!r} has class folders and no images in them"]
-    problems = class_problems(classes, counts)
-    for split, by in counts.items():
-        empty = [label for label in by if not by[label]]
-        if empty:
-            problems.append(f"no images in {split} for {names(empty)}: add some or remove the folder")
-    return problems
+    return class_problems(classes, counts)

@@ -1,5 +1,6 @@
 """What lies below the data root under a dataset's name, sound or not, before it is split and trained on."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +35,24 @@ class Listing:
 
 def class_problems(classes: Sequence[str], counts: Counts) -> list[str]:
     """What keeps classes with these counts from being told apart, learnt and validated."""
-    problems = one_class(classes)
+    problems = [*one_class(classes), *missing_classes(counts)]
+    few = [name for name, n in counts["train"].items() if n == 1]
+    if "val" not in counts and few:
+        problems.append(f"{names(few)} has one image: a class needs two, one to train on and one to validate")
+    return problems
+
+
+def missing_classes(counts: Counts) -> list[str]:
+    """The sentences for classes of which a split has no images, or not even a folder."""
+    problems = []
     for split, by in counts.items():
         for other in counts:
             lone = [name for name in by if name not in counts[other]]
             if lone:
                 problems.append(f"{names(lone)} stands in {split} and not in {other}: every class needs both")
-    few = [name for name, n in counts["train"].items() if n == 1]
-    if "val" not in counts and few:
-        problems.append(f"{names(few)} has one image: a class needs two, one to train on and one to validate")
+        empty = [name for name in by if not by[name]]
+        if empty:
+            problems.append(f"no images in {split} for {names(empty)}: add some or remove the folder")
     return problems
 
 
@@ -61,4 +71,5 @@ def names(some: Sequence[str]) -> str:
 def belongs(path: Path, folder: Path, root: Path) -> bool:
     """Leaves out what is hidden below a folder, and links that lead out of the data root."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and (not path.is_symlink() or path.resolve().is_relative_to(root))
+    # os.path.realpath takes links that lead in a circle, which Path.resolve() raises an error for.
+    return not hidden and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))

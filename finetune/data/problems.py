@@ -1,6 +1,6 @@
 """What a check says of a dataset: plain records that become JSON and load no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -64,3 +64,15 @@ class DatasetCheck:
 def file_problem(kind: str, severity: Severity, message: str, files: Sequence[str]) -> DataProblem:
     """A problem of files."""
     return DataProblem(kind, severity, message, tuple(files[:MOST_NAMED]), len(files))
+
+
+def counted(some: Sized, noun: str) -> str:
+    """How many there are: 1 file, 2 files, 3 classes."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{len(some)} {noun if len(some) == 1 else plural}"
+
+
+def first_of(some: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(some) - most} more" if len(some) > most else ""
+    return ", ".join(some[:most]) + more
