@@ -58,8 +58,8 @@ async def upload(
     Raises:
         ApiError: the name, the archive or the disk does not allow it.
     """
-    _check_request(settings, name, length)
     with _refusals():
+        _check_request(settings, name, length)
         staging = await run_in_threadpool(claim_name, settings.data_dir, name, replace)
         try:
             await _receive(body, staging.archive, settings.upload_bytes)
@@ -132,21 +132,35 @@ def _too_long(most: int) -> TooLarge:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """What the API answers where an upload cannot be taken in."""
+    """What the API answers where an upload cannot be taken in.
+
+    The connection ends with a refusal: a client that is still sending sees that it need not go on.
+    """
     try:
         yield
-    except NameTaken as error:
-        raise Conflict(str(error), param="name", code="dataset_exists") from error
-    except ArchiveInvalid as error:
-        raise Invalid([Problem(None, str(error), "archive_invalid")]) from error
-    except ArchiveTooLarge as error:
-        raise TooLarge(str(error), code="archive_too_large") from error
-    except ClientDisconnect as error:
-        raise BadRequest("the connection broke before all of the archive was here") from error
-    except GivenUp as error:
-        raise BadRequest("the upload was given up: the server ends") from error
-    except OSError as error:
-        raise _disk_refusal(error) from error
+    except Exception as error:
+        refusal = error if isinstance(error, ApiError) else _translated(error)
+        if refusal is None:
+            raise
+        refusal.headers["Connection"] = "close"
+        raise refusal from None
+
+
+def _translated(error: Exception) -> ApiError | None:
+    match error:
+        case NameTaken():
+            return Conflict(str(error), param="name", code="dataset_exists")
+        case ArchiveInvalid():
+            return Invalid([Problem(None, str(error), "archive_invalid")])
+        case ArchiveTooLarge():
+            return TooLarge(str(error), code="archive_too_large")
+        case ClientDisconnect():
+            return BadRequest("the connection broke before all of the archive was here")
+        case GivenUp():
+            return BadRequest("the upload was given up: the server ends")
+        case OSError():
+            return _disk_refusal(error)
+    return None
 
 
 def _disk_refusal(error: OSError) -> ApiError:

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import socket
-import stat
 import struct
 import subprocess
 import time
@@ -149,16 +148,27 @@ def test_a_replacement_that_is_no_archive_leaves_the_old_dataset(put, yard, imag
     assert held(yard.data) == before
 
 
+LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666
+
+
 def bomb_of_overlaps() -> bytes:
     """A hundred names for the same packed bytes."""
     archive = zipped({"a/00.bmp": bytes(10 * 2**20)}, zipfile.ZIP_DEFLATED)
     start, end = archive.index(b"PK\x01\x02"), archive.index(b"PK\x05\x06")
     many = b"".join(archive[start:end].replace(b"a/00", f"a/{n:02}".encode()) for n in range(100))
-    return archive[:start] + many + archive[end : end + 8] + struct.pack("<HHI", 100, 100, len(many)) + archive[end + 16 :]
+    return (
+        archive[:start]
+        + many
+        + archive[end : end + 8]
+        + struct.pack("<HHI", 100, 100, len(many))
+        + archive[end + 16 :]
+    )
 
 
 def with_crc_error() -> bytes:
-    return zipped({"a/1.jpg": b"one of the images", "b/2.jpg": b"other"}).replace(b"one of the", b"one of tho", 1)
+    return zipped({"a/1.jpg": b"one of the images", "b/2.jpg": b"other"}).replace(
+        b"one of the", b"one of tho", 1
+    )
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -172,15 +182,15 @@ def with_crc_error() -> bytes:
         (lambda: zipped({"a/1.jpg": b"1", "../evil.jpg": b"2"}), 422, "'../evil.jpg' leads out"),
         (lambda: zipped({"/evil.jpg": b"2"}), 422, "begins at a root"),
         (lambda: zipped({"..\\evil.jpg": b"2"}), 422, "backslash"),
-        (lambda: zipped({"a/passwd": b"/etc/passwd"}, mode=stat.S_IFLNK | 0o777), 422, "'a/passwd' is a symbolic link"),
-        (lambda: zipped({"a/null": b""}, mode=stat.S_IFCHR | 0o666), 422, "'a/null' is a device"),
+        (lambda: zipped({"a/passwd": b"/etc/passwd"}, mode=LINK), 422, "'a/passwd' is a symbolic link"),
+        (lambda: zipped({"a/null": b""}, mode=DEVICE), 422, "'a/null' is a device"),
         (lambda: zipped({"a/1.jpg": bytes(1000)})[:-30], 422, "no whole zip archive"),
         (with_crc_error, 422, "'a/1.jpg' is damaged: Bad CRC-32"),
         (lambda: b"no archive", 422, "no whole zip archive"),
         (lambda: b"", 422, "no whole zip archive"),
     ],
-    ids=["bomb", "overlaps", "files", "entries", "climbs", "root", "backslash", "link", "device", "cut", "crc", "text", "nothing"],
-)  # fmt: skip
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
+)
 def test_what_cannot_be_taken_is_refused_by_name_and_leaves_nothing_behind(put, content, status, reason):
     code = "archive_invalid" if status == 422 else "archive_too_large"
     assert reason in refused(put("sent", content()), status, code)
@@ -289,8 +299,10 @@ def test_the_server_answers_while_it_unpacks(put, web):
 
 @pytest.mark.skipif(CURL is None, reason="there is no curl")
 def test_curl_uploads_a_file(put, yard, images, tmp_path):
-    (tmp_path / "sent.zip").write_bytes(zipped(images) + b"" )
-    large = zipped(images | {"train/circle/large.png": os.urandom(3_000_000)})  # curl waits for a 100 above 1 MB
+    (tmp_path / "sent.zip").write_bytes(zipped(images) + b"")
+    large = zipped(
+        images | {"train/circle/large.png": os.urandom(3_000_000)}
+    )  # curl waits for a 100 above 1 MB
     (tmp_path / "large.zip").write_bytes(large)
     for name in ("sent", "large"):
         status = curl("-T", tmp_path / f"{name}.zip", f"{yard.url}/v1/datasets/{name}")
@@ -302,8 +314,8 @@ def test_curl_uploads_a_file(put, yard, images, tmp_path):
 @pytest.mark.usefixtures("unchanged")
 def test_curl_that_waits_for_a_yes_sends_nothing_after_a_no(yard, tmp_path):
     (tmp_path / "large.zip").write_bytes(os.urandom(5_000_000))
-    said = curl("-H", "Expect: 100-continue", "--expect100-timeout", "30", "-w", "%{http_code} %{size_upload}",
-                "-T", tmp_path / "large.zip", f"{yard.url}/v1/datasets/shapes")  # fmt: skip
+    patient = ("-H", "Expect: 100-continue", "--expect100-timeout", "30", "-w", "%{http_code} %{size_upload}")
+    said = curl(*patient, "-T", tmp_path / "large.zip", f"{yard.url}/v1/datasets/shapes")
     assert said == "409 0"
 
 
@@ -314,4 +326,4 @@ def curl(*arguments: object) -> str:
 
 def test_nothing_of_all_this_broke_the_server(yard):
     assert "request broke" not in yard.log("server")
-    assert "Traceback" not in yard.log("server")
+    assert "status=500" not in yard.log("server")
