@@ -78,6 +78,7 @@ class Aside:
         self._turn = threading.Lock()
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._closed = False
 
     def ask(self, question: object, patience: float, heard: Tell | None = None) -> Any:
         """Waits for the answer, for `patience` seconds in all. Safe to call from many threads.
@@ -107,11 +108,14 @@ class Aside:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def close(self) -> None:
-        """Ends the process. Whoever waits for an answer gets none."""
+        """Ends the process, and begins no other. Whoever waits for an answer gets none."""
+        self._closed = True
         self._end(self._process, self._connection)
 
     def _try(self, question: object, deadline: float, heard: Tell | None) -> Any:
         """The answer, or NOTHING from a process that died."""
+        if self._closed:
+            raise AsideGone(f"the {self._name} has ended with the server")
         connection = self._running()
         try:
             connection.send(question)

@@ -2,12 +2,15 @@
 
     ApiError
     ├── BadRequest        400  the body is no JSON
+    ├── Forbidden         403  the operator has not made it possible
     ├── NotFound          404  there is no such thing
+    ├── TimedOut          408  the client stopped in the middle of its request
     ├── Conflict          409  the thing's state does not allow it
-    ├── TooLarge          413  the body is longer than any spec
+    ├── TooLarge          413  the body is longer than it may be, or an archive has too much in it
     ├── RangeNotSatisfiable 416  a download is asked for from behind its end
     ├── Invalid           422  fields with problems; all of them in `details`
-    └── Unavailable       503  the database or the disk does not answer
+    ├── Unavailable       503  the database or the disk does not answer
+    └── NoSpace           507  the disk is full
 
 Every answer has the shape `{"error": {"message", "type", "param", "code", "details"}}`.
 """
@@ -65,10 +68,22 @@ class BadRequest(ApiError):
     status, kind, code = 400, "invalid_request_error", "bad_request"
 
 
+class Forbidden(ApiError):
+    """The operator has not made it possible."""
+
+    status, kind, code = 403, "invalid_request_error", "forbidden"
+
+
 class NotFound(ApiError):
     """There is no such thing."""
 
     status, kind, code = 404, "invalid_request_error", "not_found"
+
+
+class TimedOut(ApiError):
+    """The client stopped in the middle of its request."""
+
+    status, kind, code = 408, "invalid_request_error", "timed_out"
 
 
 class Conflict(ApiError):
@@ -104,6 +119,12 @@ class Unavailable(ApiError):
     """Something that the server needs does not answer; trying again may help."""
 
     status, kind, code = 503, "server_error", "unavailable"
+
+
+class NoSpace(ApiError):
+    """The disk is full."""
+
+    status, kind, code = 507, "server_error", "disk_full"
 
 
 STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {

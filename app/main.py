@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
@@ -12,8 +13,10 @@ from app import errors
 from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics
 from app.api.openapi import describe
 from app.catalog import Catalog
+from app.checks import Checks
 from app.requests import RequestLog
 from app.settings import Settings
+from app.staging import sweep
 from app.store import leases
 from app.store.database import Database
 from app.store.errors import StoreUnavailable
@@ -33,9 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
         stopping = threading.Event()
         sweeper = threading.Thread(target=_sweep, args=(db, settings.lease_seconds, stopping), daemon=True)
         sweeper.start()
+        threading.Thread(target=_clear_uploads, args=(settings.data_dir,), daemon=True).start()
         loader = app.state.catalog.start_loading()
         yield
         stopping.set()
+        app.state.checks.close()
         sweeper.join()
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
@@ -43,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
     app.state.db, app.state.settings = db, settings
     app.state.catalog = Catalog(settings, db)
+    app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)
@@ -61,3 +67,10 @@ def _sweep(db: Database, lease_seconds: float, stopping: threading.Event) -> Non
                 log.warning("took a job back from a lost worker", job=job)
         except StoreUnavailable as error:
             log.warning("the database does not answer", error=str(error))
+
+
+def _clear_uploads(data_dir: Path) -> None:
+    try:
+        sweep(data_dir)
+    except OSError as error:
+        log.warning("what uploads left cannot be removed", error=str(error))

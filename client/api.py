@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import httpx
 
-from client import download
+from client import download, packing
 from client.answers import Model, check, parse, parse_json
-from client.errors import AddressInvalid, AnswerUnreadable, Unreachable
+from client.datasets import Dataset
+from client.errors import AddressInvalid, AnswerUnreadable, Unreachable, UploadBroken
 from client.experiments import Experiment
 from client.models import Checkpoint, EpochRecord, Event, Job, Page
 from client.plans import Plan
@@ -21,6 +22,8 @@ from client.streams import lines, messages
 
 STREAM_SILENCE = 60.0
 """Seconds without a byte after which a stream counts as broken; servers send comments far more often."""
+UNPACKING = 3600.0
+"""Seconds that a server may take for what it has received: a large dataset is many files."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -44,7 +47,7 @@ class ThawClient:
         if url.scheme not in ("http", "https") or not url.host:
             raise AddressInvalid(base_url)
         self.base_url = base_url.rstrip("/")
-        self._retry_pauses = retry_pauses
+        self._timeout, self._retry_pauses = timeout, retry_pauses
         # A proxy of the environment cannot reach a server on this machine.
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=url.host not in LOOPBACK)
 
@@ -166,6 +169,44 @@ class ThawClient:
         with self._reaching():
             return download.download(self._http, url, destination, progress, self._retry_pauses)
 
+    def datasets(self) -> list[Dataset]:
+        """The datasets that jobs may name, not checked."""
+        return parse(Page[Dataset], self._send("GET", "/v1/datasets")).data
+
+    def dataset(self, name: str, wait: float = 10.0) -> Dataset:
+        """One dataset, and what its files' check has found after `wait` seconds at most, from 0 to 60."""
+        response = self._send("GET", _dataset_path(name), params={"wait": wait}, patience=wait)
+        return parse(Dataset, response)
+
+    def upload(
+        self, name: str, source: Path, replace: bool = False, progress: packing.Report | None = None
+    ) -> Dataset:
+        """Sends a folder or a zip archive as the dataset of that name; its check has begun by then.
+
+        Raises:
+            SourceUnusable: it is neither, or there is something in it that cannot be sent.
+            Refused: the server does not take it. What it held is what it holds.
+            UploadBroken: the connection broke on the way.
+        """
+        packed = packing.pack(source, progress)
+        headers = {"Content-Type": "application/zip"}
+        if packed.length is not None:
+            headers["Content-Length"] = str(packed.length)
+        try:
+            response = self._http.put(
+                _dataset_path(name),
+                content=packed.pieces,
+                params={"replace": "true"} if replace else None,
+                headers=headers,
+                timeout=httpx.Timeout(self._timeout, read=UNPACKING),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Unreachable(self.base_url, error) from None
+        except httpx.TransportError as error:
+            raise UploadBroken(self.base_url, name, error) from None
+        check(response)
+        return parse(Dataset, response)
+
     def experiment(self, experiment_id: str) -> Experiment:
         """One experiment."""
         return parse(Experiment, self._send("GET", _experiment_path(experiment_id)))
@@ -220,11 +261,15 @@ class ThawClient:
         method: str,
         path: str,
         json: Mapping[str, Any] | None = None,
-        params: Mapping[str, str | int] | None = None,
+        params: Mapping[str, str | float] | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: float = 0.0,
     ) -> httpx.Response:
+        timeout = httpx.Timeout(self._timeout, read=self._timeout + patience)
         with self._reaching():
-            response = self._http.request(method, path, json=json, params=params, headers=headers)
+            response = self._http.request(
+                method, path, json=json, params=params, headers=headers, timeout=timeout
+            )
         check(response)
         return response
 
@@ -238,6 +283,10 @@ class ThawClient:
 
 def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _dataset_path(name: str) -> str:
+    return f"/v1/datasets/{quote(name, safe='')}"
 
 
 def _experiment_path(experiment_id: str) -> str:

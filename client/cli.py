@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client import experiment_commands, processes, rate_commands, tables
+from client import dataset_commands, experiment_commands, processes, rate_commands, tables
 from client.api import ThawClient
 from client.plan_tables import print_plan
 from client.progress import download_bar
@@ -203,6 +203,9 @@ def download(
 
 
 for command in (
+    dataset_commands.datasets,
+    dataset_commands.dataset,
+    dataset_commands.upload,
     experiment_commands.compare,
     experiment_commands.experiment,
     experiment_commands.experiments,

@@ -8,6 +8,8 @@ ThawError
 ├── DownloadFailed
 │   ├── DownloadBroken  the connection kept breaking; what arrived is kept
 │   └── DownloadCorrupt the bytes are not the checkpoint's
+├── UploadBroken        the connection broke while a dataset was sent; nothing of it is there
+├── SourceUnusable      what is to be uploaded is no folder of files and no zip archive
 ├── SpecUnreadable      a spec file that is no JSON or YAML
 ├── AddressInvalid      --url is no HTTP address
 └── ProcessFailed       the server, the worker or the migration ended by itself
@@ -107,6 +109,28 @@ class DownloadCorrupt(DownloadFailed):
         )
         self.expected = expected
         self.actual = actual
+
+
+class UploadBroken(ThawError):
+    """The connection broke while a dataset was sent. The server keeps all of it or nothing."""
+
+    exit_code = 4
+
+    def __init__(self, url: str, name: str, cause: Exception) -> None:
+        detail = one_line(str(cause)) or type(cause).__name__
+        super().__init__(
+            f"the connection to {url} broke ({detail}); nothing of {name!r} is left there, send it again"
+        )
+
+
+class SourceUnusable(ThawError):
+    """What is to be uploaded, or something in it, cannot be sent."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.path = path
 
 
 class SpecUnreadable(ThawError):

@@ -1,25 +1,50 @@
-"""The bar of a download."""
+"""The bars of a download, an upload and a check. All on standard error: standard output is the answer."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from client.download import Report
 
 
 @contextmanager
 def download_bar() -> Iterator[Report | None]:
-    """Gives what to report a download's bytes to; None where nobody looks at a terminal.
+    """Gives what to report a download's bytes to; None where nobody looks at a terminal."""
+    with _bar(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as report:
+        yield report
 
-    The bar is on standard error: standard output is the file's name, for `$(thaw download …)`.
-    """
+
+@contextmanager
+def upload_bar() -> Iterator[Report | None]:
+    """Gives what to report an upload's bytes to; None where nobody looks at a terminal."""
+    with download_bar() as report:
+        yield report
+
+
+@contextmanager
+def check_bar() -> Iterator[Report | None]:
+    """Gives what to report the files to that a check has looked at; None where nobody looks at a terminal."""
+    with _bar(TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TextColumn("files")) as report:
+        yield report
+
+
+@contextmanager
+def _bar(*columns: ProgressColumn) -> Iterator[Report | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("download", total=None)
+        task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -7,11 +7,15 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 
-def answer(request: Request, model: BaseModel) -> Response:
-    """The model as JSON, or 304 if the client has it already."""
+def answer(request: Request, model: BaseModel, passing: dict[str, set[str]] | None = None) -> Response:
+    """The model as JSON, or 304 if the client has it already.
+
+    Answers that differ in fields of `passing` alone, such as the time of a look, are the same to clients.
+    """
     body = model.model_dump_json().encode()
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    same = body if passing is None else model.model_dump_json(exclude=passing).encode()
+    etag = f'"{hashlib.sha256(same).hexdigest()[:32]}"'
+    headers = {"ETag": etag if passing is None else f"W/{etag}", "Cache-Control": "no-cache"}
     if matches(request, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)

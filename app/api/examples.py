@@ -182,15 +182,6 @@ BACKBONE = {
     "image_size": 224,
     "problem": None,
 }
-DATASET = {
-    "object": "dataset",
-    "name": "hymenoptera",
-    "classes": ["ants", "bees"],
-    "multi_label": False,
-    "counts": {"train": {"ants": 124, "bees": 121}, "val": {"ants": 70, "bees": 83}},
-    "images": 398,
-    "problems": [],
-}
 REFUSAL = {
     "error": {
         "message": "stages.0.freeze.module: no module is called 'layr3'; did you mean 'layer3'?",
@@ -299,13 +290,6 @@ download: Responses = {
     **refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
 }
 backbones: Responses = {200: in_json("Backbones.", listed(BACKBONE, "name"))}
-datasets: Responses = {200: in_json("Datasets.", listed(DATASET, "name"))}
-dataset: Responses = {
-    200: in_json("The dataset.", DATASET),
-    **refusal(
-        404, "not_found", "there is no dataset 'hymenopter' below the data root; did you mean 'hymenoptera'?"
-    ),
-}
 alive: Responses = {200: in_json("Alive.", {"status": "alive"})}
 ready: Responses = {
     200: in_json("Ready.", {"status": "ready"}),

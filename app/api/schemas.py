@@ -183,15 +183,3 @@ class BackboneAnswer(BaseModel):
     parameters: int | None = Field(description="With the head that it comes with; null for timm's.")
     image_size: int
     problem: str | None = Field(None, description="Why a registered backbone cannot be used.")
-
-
-class DatasetAnswer(BaseModel):
-    """A dataset below the data root. Images are counted by split and class; files are not opened."""
-
-    object: Literal["dataset"] = "dataset"
-    name: str
-    classes: list[str]
-    multi_label: bool = Field(description="Whether an image has any number of labels, and not one.")
-    counts: dict[str, dict[str, int]]
-    images: int
-    problems: list[str]

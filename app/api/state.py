@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.catalog import Catalog
+from app.checks import Checks
 from app.settings import Settings
 from app.store import experiments, jobs
 from app.store.database import Database
@@ -27,9 +28,15 @@ def _catalog(request: Request) -> Catalog:
     return catalog
 
 
+def _checks(request: Request) -> Checks:
+    checks: Checks = request.app.state.checks
+    return checks
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Cat = Annotated[Catalog, Depends(_catalog)]
+Chk = Annotated[Checks, Depends(_checks)]
 
 
 def find_job(db: Database, job_id: str) -> Job:
