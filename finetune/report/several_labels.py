@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from finetune.objectives.multilabel import average_precisions
+from finetune.objectives.multilabel import average_precisions, probabilities_of
 from finetune.report.calibration import calibration_of
 from finetune.report.class_figures import Counts
 from finetune.report.fields import AnyReport, SeveralLabelsReport
@@ -48,7 +48,7 @@ class SeveralLabels:
     ) -> "SeveralLabels":
         """From logits (N, classes) and targets of 0 and 1, float (N, classes)."""
         edges = torch.tensor([thresholds[name] for name in classes])
-        return cls(files, classes, labels > 0, logits.sigmoid(), edges, loss)
+        return cls(files, classes, labels > 0, probabilities_of(logits), edges, loss)
 
     @property
     def given(self) -> Tensor:
