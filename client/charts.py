@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WIDTH, HEIGHT = 560.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 22.0, 30.0
+WIDTH, HEIGHT = 400.0, 220.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 8.0, 20.0, 24.0
 TICKS = 5
 WIDE = 20.0
 """A scale is logarithmic from this ratio of its largest to its smallest value on, where that is asked for."""
@@ -101,7 +101,7 @@ def draw(
 ) -> Chart | None:
     """A chart of series over epochs; None where there is no value to draw.
 
-    With `log` the values are drawn on a logarithmic scale where they differ much; those that are 0 are left out.
+    With `log` the scale is logarithmic where values differ much; those that are 0 are then left out.
     """
     values = [v for one in series for v in one.values.values() if v is not None]
     positive = [v for v in values if v > 0]

@@ -8,12 +8,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from client.charts import Chart, Series, Span, draw
 from client.models import EpochRecord, Job
-from client.report_tables import figures_of
+from client.report_tables import figure, figures_of
 from client.reports import Matrix, Report, largest_confusions
 from client.tables import moment, number, scores_of
 
 MOST_CLASSES = 30  # of a confusion matrix on the page
-MOST_CONFUSIONS = 30
+MOST_CONFUSIONS = 20
 MOST_RATES = 4
 NAMES = {"train": "training", "val": "validation", "ema": "moving average"}
 DRAWN = ("accuracy", "map", "f1", "recall@1", "recall@5", "map@r")
@@ -27,6 +27,7 @@ templates = Environment(
     lstrip_blocks=True,
 )
 templates.filters["number"] = number
+templates.filters["figure"] = figure
 templates.filters["moment"] = moment
 
 

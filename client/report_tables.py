@@ -5,10 +5,11 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from client.reports import Calibration, Mistake, OldClasses, Report, largest_confusions
+from client.reports import Mistake, OldClasses, Report, largest_confusions
 from client.tables import ABSENT, number, show, table_of
 from client.text import one_line
 
+SMALL = 0.001
 CLASSES, CONFUSIONS, MISTAKES = 20, 10, 10
 """How many rows are printed; the page and the predictions have more."""
 
@@ -37,7 +38,7 @@ def print_report(console: Console, report: Report) -> None:
         ("Figures", figures_table(report)),
         (_limited("Classes", len(report.per_class), CLASSES), classes_table(report)),
         ("Largest confusions", confusions_table(report)),
-        ("Calibration", calibration_table(report.calibration) if report.calibration else None),
+        ("Calibration", calibration_table(report)),
         (_limited("Mistakes", report.mistake_count, MISTAKES), mistakes_table(report)),
         ("Old classes", old_classes_table(report.old_classes) if report.old_classes else None),
     ]
@@ -65,8 +66,13 @@ def figures_table(report: Report) -> Table:
     """A row per figure."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in figures_of(report).items():
-        table.add_row(one_line(name), number(value))
+        table.add_row(one_line(name), figure(value))
     return table
+
+
+def figure(value: float | None) -> str:
+    """A figure with four digits behind the point; a small one with those that it begins with."""
+    return number(value, ".3g" if value and abs(value) < SMALL else ".4f")
 
 
 def figures_of(report: Report) -> dict[str, float | None]:
@@ -108,10 +114,11 @@ def confusions_table(report: Report) -> Table:
     return table
 
 
-def calibration_table(calibration: Calibration) -> Table:
+def calibration_table(report: Report) -> Table:
     """A row per bin that has answers."""
-    table = table_of("probability", "answers", "share", "mean", "right")
-    for row in calibration.bins:
+    several = report.kind == "several_labels"
+    table = table_of("probability", "labels" if several else "images", "share", "mean", "are so")
+    for row in report.calibration.bins if report.calibration else ():
         if row.count:
             table.add_row(
                 f"{row.low:.1f} to {row.high:.1f}",
