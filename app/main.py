@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import errors
-from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics
+from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics, reports
 from app.api.openapi import describe
 from app.catalog import Catalog
 from app.checks import Checks
@@ -52,7 +52,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)
-    for resource in (jobs, experiments, metrics, events, checkpoints, backbones, datasets, health, pages):
+    for resource in (
+        jobs,
+        experiments,
+        metrics,
+        events,
+        checkpoints,
+        reports,
+        backbones,
+        datasets,
+        health,
+        pages,
+    ):
         app.include_router(resource.router)
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)

@@ -18,6 +18,7 @@ from client.errors import AddressInvalid, AnswerUnreadable, Unreachable, UploadB
 from client.experiments import Experiment
 from client.models import Checkpoint, EpochRecord, Event, Job, Page
 from client.plans import Plan
+from client.reports import Report
 from client.streams import lines, messages
 
 STREAM_SILENCE = 60.0
@@ -160,6 +161,16 @@ class ThawClient:
     def delete(self, job_id: str) -> None:
         """Removes an ended job and its checkpoints."""
         self._send("DELETE", _job_path(job_id))
+
+    def report(self, job_id: str) -> Report:
+        """What a job's best checkpoint gets right and wrong; a job without a report is `NotFound`."""
+        return parse(Report, self._send("GET", f"{_job_path(job_id)}/report"))
+
+    def predictions(self, job_id: str, destination: Path, progress: download.Report | None = None) -> Path:
+        """Downloads the report's predictions, a Parquet file; see `client.download` for the rest."""
+        url = f"{_job_path(job_id)}/report/predictions"
+        with self._reaching():
+            return download.download(self._http, url, destination, progress, self._retry_pauses)
 
     def download(
         self, job_id: str, checkpoint: str, destination: Path, progress: download.Report | None = None

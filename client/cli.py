@@ -7,7 +7,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client import dataset_commands, experiment_commands, processes, rate_commands, tables
+from client import (
+    dataset_commands,
+    experiment_commands,
+    processes,
+    rate_commands,
+    report_commands,
+    tables,
+)
 from client.api import ThawClient
 from client.plan_tables import print_plan
 from client.progress import download_bar
@@ -210,6 +217,7 @@ for command in (
     experiment_commands.experiment,
     experiment_commands.experiments,
     rate_commands.find_lr,
+    report_commands.report,
 ):
     app.command()(command)
 

@@ -24,10 +24,30 @@ STATE_VERSION = 3
 
 @dataclass(frozen=True)
 class Resume:
-    """The checkpoint to go on from."""
+    """The checkpoint to go on from.
+
+    `best` is the file of the best one so far, with its SHA-256 where that is known; without it, it is looked
+    for beside `weights` under the name that a run gives it.
+    """
 
     weights: Path
     state: Path
+    best: Path | None = None
+    best_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class BestFile:
+    """The file of the best checkpoint so far, and what tells whether it still is what it was."""
+
+    weights: Path
+    global_epoch: int
+    sha256: str | None
+
+
+def stem_of(global_epoch: int) -> str:
+    """What the files of an epoch's checkpoint are called, but for their suffixes."""
+    return f"epoch-{global_epoch:05d}"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, int]:

@@ -130,6 +130,32 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class ReportFiles:
+    """The report on the best checkpoint, and the predictions that it is made of; sizes are in bytes."""
+
+    report: Path
+    sha256: str
+    size: int
+    predictions: Path
+    predictions_sha256: str
+    predictions_size: int
+
+
+@dataclass(frozen=True)
+class ReportReady:
+    """The best checkpoint (`weights`) was loaded anew and has given its score again; the report is written.
+
+    `figures` and `reproduced` are those of the report: see `finetune.report.fields`. It took `seconds`.
+    """
+
+    weights: Path
+    files: ReportFiles
+    figures: dict[str, float | None]
+    reproduced: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """All stages are done. `result` holds the last epoch's figures and the best epoch's."""
 
@@ -145,5 +171,6 @@ Event = (
     | EpochEnded
     | StageEnded
     | Warned
+    | ReportReady
     | RunEnded
 )

@@ -12,9 +12,9 @@ from finetune import device as devices
 from finetune import objectives
 from finetune.backbones import Registry
 from finetune.cache import Cache
-from finetune.checkpoint import Resume, load_state, load_weights
+from finetune.checkpoint import BestFile, Resume, load_state, load_weights, stem_of
 from finetune.data.augmentation import View, training_view
-from finetune.data.dataset import Dataset, Sample
+from finetune.data.dataset import Dataset, Sample, folder_of
 from finetune.data.images import Images
 from finetune.data.loading import Loader
 from finetune.data.vetting import Vetted, vet
@@ -53,9 +53,12 @@ class Run:
     images: Images
     vetted: Vetted
     features: Features
+    data_folder: Path
+    registry: Registry
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
+    best: BestFile | None = None
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
@@ -83,12 +86,20 @@ class Run:
         if state["raw"] is not None:  # the checkpoint holds the moving average
             self.model.load_state_dict(state["raw"])
         self.standing = Standing.from_state(state["standing"])
+        self.best = self._best_of(resume)
         self._stepper_state, self.stage_best = state["stepper"], state["stage_best"]
         torch.set_num_threads(state["threads"])
         now = self.surroundings()
         for name, was in state["surroundings"].items():
             if now[name] != was:
                 yield f"the run began with {name} {was} and goes on with {now[name]}: its bytes may differ"
+
+    def _best_of(self, resume: Resume) -> BestFile | None:
+        if self.standing.best is None:
+            return None
+        epoch: int = self.standing.best["global_epoch"]
+        beside = resume.weights.with_name(f"{stem_of(epoch)}.safetensors")
+        return BestFile(resume.best or beside, epoch, resume.best_sha256)
 
     def surroundings(self) -> dict[str, str]:
         """What the bytes of the result depend on besides spec and data."""
@@ -218,6 +229,8 @@ def prepare(
         images=images,
         vetted=vetted,
         features=Features(cache, images.root, blueprint.identity),
+        data_folder=folder_of(data_dir, resolved.dataset.path),
+        registry=registry,
     )
     run.val = run.source(dataset.val, blueprint.preprocessing.centre)
     return run

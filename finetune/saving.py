@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from finetune.checkpoint import save_state, save_weights
+from finetune.checkpoint import BestFile, save_state, save_weights, stem_of
 from finetune.events import CheckpointFiles, EpochRecord
 from finetune.modules import copy_of_state
 from finetune.retention import superseded
@@ -25,7 +25,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
     """
     metric = run.spec.metric
     value = run.judged(record)[metric.removeprefix("val_")]
-    stem = f"epoch-{record.global_epoch:05d}"
+    stem = stem_of(record.global_epoch)
     weights, state = run.folder / f"{stem}.safetensors", run.folder / f"{stem}.state.pt"
     average = run.of_checkpoint(None, stepper.average)
     raw = copy_of_state(run.model) if average else None
@@ -45,6 +45,9 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
         },
     )
     best = run.standing.best
+    is_best = best is not None and best["global_epoch"] == record.global_epoch
+    if is_best:
+        run.best = BestFile(weights, record.global_epoch, sha256)
     return CheckpointFiles(
         weights=weights,
         sha256=sha256,
@@ -54,7 +57,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
         state_size=state_size,
         metric=metric,
         value=value,
-        best=best is not None and best["global_epoch"] == record.global_epoch,
+        best=is_best,
     )
 
 

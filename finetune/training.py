@@ -30,6 +30,7 @@ from finetune.events import (
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
 from finetune.objectives import Evaluation
+from finetune.report.making import report_on
 from finetune.run import Run, prepare
 from finetune.saving import prune, save
 from finetune.seeds import derive
@@ -65,6 +66,8 @@ def train(
 
     Checkpoints are written to `folder`, before the `EpochEnded` that names them. When the caller asks for
     the next event, those that `spec.checkpoints` does not keep are removed, unless `keep_all` is set.
+    At the end the best one is loaded anew and evaluated once more; `report.json` in `folder` says what it
+    gets right and wrong, `predictions.parquet` what it said of each validation image.
 
     Args:
         spec: a `JobSpec`, or its JSON as a dictionary.
@@ -159,6 +162,7 @@ def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
         if not run.standing.has_done(index):
             run.enter(index)
             yield from _stage(run, index, table, keep_all)
+    yield from report_on(run)
     last = run.standing.last or {}
     figures: dict[str, Any] = {name: last[name] for name in ("train", "val", "val_ema") if name in last}
     yield RunEnded({"epochs": run.standing.global_epoch, **figures, "best": run.standing.best})

@@ -65,7 +65,7 @@ def run(order: Order, connection: Connection) -> None:
 def _train(order: Order, connection: Connection) -> None:
     resume = None
     if order.resume_weights and order.resume_state:
-        resume = Resume(order.resume_weights, order.resume_state)
+        resume = Resume(order.resume_weights, order.resume_state, order.best_weights, order.best_sha256)
     events = train(
         ResolvedSpec.model_validate(order.spec),
         order.folder,

@@ -9,7 +9,10 @@ from finetune.events import Event
 
 @dataclass(frozen=True)
 class Order:
-    """All that an attempt needs. `folder` is its own; `resume` is the checkpoint that it goes on from."""
+    """All that an attempt needs. `folder` is its own; `resume` is the checkpoint that it goes on from.
+
+    `best` is the best checkpoint of the attempts before, whose files lie in their folders.
+    """
 
     job: str
     attempt: int
@@ -22,6 +25,8 @@ class Order:
     data_workers: int
     resume_weights: Path | None = None
     resume_state: Path | None = None
+    best_weights: Path | None = None
+    best_sha256: str | None = None
     job_file: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = 0

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.store import checkpoints, reports
+from app.store import checkpoints, job_reports, reports
 from app.store.database import Database
-from app.store.records import Claim, Level, NewCheckpoint
+from app.store.records import Claim, Level, NewCheckpoint, NewReport
 from finetune.data.problems import MOST_NAMED, first_of
 from finetune.events import (
     EpochEnded,
@@ -14,6 +14,7 @@ from finetune.events import (
     FeaturesReady,
     FilesSkipped,
     Progress,
+    ReportReady,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -61,6 +62,8 @@ class Reporter:
                 why = "stopped early" if event.stopped_early else "ended"
                 text = f"stage {event.stage} {why} after {event.epochs} epochs"
                 self._event("stage.ended", text, data=asdict(event))
+            case ReportReady():
+                self._job_report(event)
             case Warned():
                 self._event("warning", event.message, "warning")
 
@@ -75,13 +78,36 @@ class Reporter:
             claim, lease, lambda: reports.record_prepared(db, claim, lease, event.fingerprint, text, data)
         )
 
+    def _job_report(self, event: ReportReady) -> None:
+        files = event.files
+        new = NewReport(
+            weights_path=self._below(event.weights),
+            path=self._below(files.report),
+            size=files.size,
+            sha256=files.sha256,
+            predictions_path=self._below(files.predictions),
+            predictions_size=files.predictions_size,
+            predictions_sha256=files.predictions_sha256,
+        )
+        data = {"figures": event.figures, "reproduced": event.reproduced, "seconds": event.seconds}
+        db, claim, lease, text = self._db, self._claim, self._lease, _report_text(event)
+        earlier = patiently(
+            claim, lease, lambda: job_reports.record_report(db, claim, lease, new, text, data)
+        )
+        if earlier is not None:
+            for path in {earlier.path, earlier.predictions_path} - {new.path, new.predictions_path}:
+                (self._artifacts / path).unlink(missing_ok=True)
+
+    def _below(self, path: Path) -> str:
+        return path.relative_to(self._artifacts).as_posix()
+
     def _epoch(self, event: EpochEnded) -> None:
         files = event.checkpoint
         new = NewCheckpoint(
-            path=files.weights.relative_to(self._artifacts).as_posix(),
+            path=self._below(files.weights),
             size=files.size,
             sha256=files.sha256,
-            state_path=files.state.relative_to(self._artifacts).as_posix(),
+            state_path=self._below(files.state),
             state_size=files.state_size,
             state_sha256=files.state_sha256,
             metric=files.metric,
@@ -145,6 +171,20 @@ def _features_text(event: FeaturesReady) -> str:
     computed = [f"of {event.computed} images computed"] if event.computed else []
     cached = [f"of {event.cached} images taken from the cache"] if event.cached else []
     return f"stage {event.stage}: features {', '.join(computed + cached)}"
+
+
+def _report_text(event: ReportReady) -> str:
+    """The first figure of the report, and the score that came again."""
+    name, value = next(iter(event.figures.items()))
+    again, metric = event.reproduced["again"], event.reproduced["metric"]
+    return (
+        f"the best checkpoint was loaded anew and gives {metric} {_number(again)}, as was stored; "
+        f"the report is ready: {name} {_number(value)}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 def _stage_text(event: StageStarted) -> str:

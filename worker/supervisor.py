@@ -148,7 +148,7 @@ class Supervisor:
 
     def _order(self, claim: Claim) -> Order:
         settings, artifacts = self._settings, self._settings.artifacts_dir
-        resume = claim.resume
+        resume, best = claim.resume, claim.best
         return Order(
             job=claim.job_id,
             attempt=claim.attempt,
@@ -161,6 +161,8 @@ class Supervisor:
             data_workers=settings.data_workers,
             resume_weights=artifacts / resume.path if resume else None,
             resume_state=artifacts / resume.state_path if resume and resume.state_path else None,
+            best_weights=artifacts / best.path if best else None,
+            best_sha256=best.sha256 if best else None,
             job_file=self._job_file(claim),
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,

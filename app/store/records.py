@@ -142,6 +142,22 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class NewReport:
+    """The files of a report, complete on disk, and the weights that it is about.
+
+    Paths are relative to the artifacts folder, sizes in bytes.
+    """
+
+    weights_path: str
+    path: str
+    size: int
+    sha256: str
+    predictions_path: str
+    predictions_size: int
+    predictions_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The report of a job on its best checkpoint: two files, which never change."""
 
@@ -158,7 +174,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry."""
+    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry.
+
+    `resume` is the checkpoint that the attempt goes on from, and `best` the job's best one so far.
+    """
 
     job_id: str
     seq: int
@@ -166,6 +185,7 @@ class Claim:
     worker: str
     resolved_spec: Json
     resume: Checkpoint | None
+    best: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)

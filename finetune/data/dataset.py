@@ -83,6 +83,16 @@ def find_dataset(data_dir: Path, path: str) -> Path:
     return found
 
 
+def folder_of(data_dir: Path, path: str) -> Path:
+    """The folder that a dataset's images are named from: its own, or the one that its manifest is in.
+
+    Raises:
+        DatasetNotFound: there is no such dataset.
+    """
+    found = find_dataset(data_dir, path)
+    return found if found.is_dir() else found.parent
+
+
 def list_dataset(data_dir: Path, path: str) -> Listing:
     """Lists a dataset without opening its images.
 

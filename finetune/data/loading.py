@@ -99,9 +99,11 @@ class Loader:
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, in the dataset's order."""
-        return self._give(
-            [[(i, 0) for i in batch] for batch in batches_of(range(self.count), self.batch_size)]
-        )
+        return self.of(range(self.count))
+
+    def of(self, indices: Sequence[int]) -> Iterator[Batch]:
+        """These samples in this order."""
+        return self._give([[(i, 0) for i in batch] for batch in batches_of(indices, self.batch_size)])
 
     def drawn(self, batches: Batches, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
         """These batches with the views of that epoch. An image that stands twice has two views."""

@@ -61,7 +61,7 @@ class MultiLabel:
             undefined = {"loss": loss, "map": float("nan"), "f1": float("nan")}
             return Evaluation(undefined, sign, metadata={"thresholds": thresholds})
         truth, logits = truth[:, counted] > 0, logits[:, counted]
-        probabilities = logits.sigmoid()
+        probabilities = probabilities_of(logits)
         best = [best_threshold(p, t) for p, t in zip(probabilities.T, truth.T, strict=True)]
         thresholds |= {self._classes[c]: threshold for c, (threshold, _) in zip(counted, best, strict=True)}
         figures = {
@@ -85,6 +85,15 @@ def right(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 def targets_of(labels: Tensor, outputs: Tensor) -> Tensor:
     """What each output is to be, float (N, classes): the labels, or of int64 (N,) the one class of each."""
     return labels if labels.ndim > 1 else F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+
+
+def probabilities_of(logits: Tensor) -> Tensor:
+    """What the logits (N, classes) mean, float32 of the same shape.
+
+    By way of float64: in float32 the sigmoids of equal logits differ in the last digit, depending on where
+    they lie in memory, and a threshold would part equal images.
+    """
+    return logits.double().sigmoid().float()
 
 
 def positive_weights(class_counts: Sequence[int], images: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 import finetune
 from finetune.checkpoint import Resume
-from finetune.events import EpochEnded, RunEnded, StageStarted, Warned
+from finetune.events import CheckpointFiles, EpochEnded, RunEnded, StageStarted, Warned
 
 STAGES = [
     {
@@ -92,13 +92,16 @@ def test_killed_after_every_epoch_a_run_ends_with_the_very_bytes_of_the_uninterr
     spec, begin, whole, tmp_path
 ):
     epochs, result = whole
-    resume = None
+    resume: Resume | None = None
+    best: CheckpointFiles | None = None
     for number, expected in enumerate(epochs):
         event = until_the_next_epoch(begin(spec, tmp_path / f"attempt-{number}", resume))
         assert figures(event.record) == figures(expected.record)
         assert event.checkpoint.sha256 == expected.checkpoint.sha256
         assert event.checkpoint.best == expected.checkpoint.best
-        resume = Resume(event.checkpoint.weights, event.checkpoint.state)
+        best = event.checkpoint if event.checkpoint.best else best
+        assert best is not None
+        resume = Resume(event.checkpoint.weights, event.checkpoint.state, best.weights, best.sha256)
     last = until_the_next_epoch(begin(spec, tmp_path / "attempt-last", resume))
     assert last.result == result
 

@@ -294,7 +294,7 @@ def test_only_the_checkpoints_that_the_spec_keeps_stay_on_disk(job, data_dir, re
             assert values[-1] == event.record.val["loss"]
     best = sorted(range(6), key=lambda epoch: values[epoch] or 0.0)[:2]
     expected = {f"epoch-{epoch + 1:05d}" for epoch in {*best, 4, 5}}
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in tmp_path.glob("epoch-*")} == {
         f"{stem}{suffix}" for stem in expected for suffix in (".safetensors", ".state.pt")
     }
 

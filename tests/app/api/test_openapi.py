@@ -16,6 +16,8 @@ CALLS = {
     ("get", "/v1/jobs/{job_id}/metrics"),
     ("get", "/v1/jobs/{job_id}/events"),
     ("get", "/v1/jobs/{job_id}/checkpoints"),
+    ("get", "/v1/jobs/{job_id}/report"),
+    ("get", "/v1/jobs/{job_id}/report/predictions"),
     ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
     ("post", "/v1/experiments"),
     ("get", "/v1/experiments"),
@@ -30,6 +32,7 @@ CALLS = {
     ("get", "/metrics"),
 }
 NO_BODY = {
+    ("get", "/v1/jobs/{job_id}/report/predictions"),
     ("delete", "/v1/jobs/{job_id}"),
     ("delete", "/v1/experiments/{experiment_id}"),
     ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),

@@ -1,0 +1,123 @@
+"""A run's best checkpoint, loaded anew: does the file give the score that was stored with it?"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from finetune.errors import FinetuneError, NotReproduced
+from finetune.objectives import Evaluation
+from finetune.report.fields import Reproduced
+from finetune.run import Run
+from finetune.spec.objectives import lower_is_better
+from finetune.trained import TrainedModel, open_model
+
+ROUNDING = 1e-6  # what the same sum may differ by on the same machine
+RELATIVE = 1e-3  # of a loss, between two kinds of devices
+SHARE = 1e-3  # of a metric between 0 and 1
+
+
+@dataclass(frozen=True)
+class Again:
+    """The best checkpoint's network as its file gives it, and its answers to the validation images.
+
+    `outputs` are float32 (N, outputs), on the CPU, in the dataset's order.
+    """
+
+    weights: Path
+    sha256: str
+    model: TrainedModel
+    evaluation: Evaluation
+    outputs: Tensor
+    reproduced: Reproduced
+
+
+def reproduce(run: Run) -> Again:
+    """Opens the file of the best checkpoint, evaluates a new network with it, and compares the metric.
+
+    Raises:
+        NotReproduced: the file is gone or damaged, or its metric is another than was stored.
+    """
+    best = run.standing.best
+    assert best is not None, "an epoch has been run"
+    metric, stored = str(best["metric"]), best["value"]
+    what = f"the best checkpoint (epoch {best['global_epoch']}, {metric} {_shown(stored)})"
+    weights, digest, model = _opened(run, what)
+    evaluation, outputs = _evaluated(run, model)
+    again = evaluation.figures[metric.removeprefix("val_")]
+    reproduced = compared(metric, stored, again, len(outputs))
+    if reproduced is None:
+        raise NotReproduced(
+            f"{what} was loaded anew and gives {_shown(again)}: retry the job; if it comes again, "
+            "the network answers differently from call to call, or the machine's memory or disk is at fault"
+        )
+    return Again(weights, digest, model, evaluation, outputs, reproduced)
+
+
+def compared(metric: str, stored: float | None, again: float, images: int) -> Reproduced | None:
+    """Both values and how they differ; None where they differ by more than rounding explains.
+
+    On the machine that stored it, a metric comes again but for the last digits. A job may have been resumed
+    on another kind of device, though, whose rounding turns the answer for a borderline image (of `images`):
+    that is 1 / images of a share. A loss is a mean over all and moves by a small part of itself.
+    """
+    if stored is None or not math.isfinite(again):
+        both = stored is None and not math.isfinite(again)
+        nothing = Reproduced(metric=metric, stored=None, again=None, difference=None, tolerance=0.0)
+        return nothing if both else None
+    if lower_is_better(metric):
+        tolerance = max(RELATIVE * abs(stored), ROUNDING)
+    else:
+        tolerance = max(1 / images, SHARE) + ROUNDING
+    difference = again - stored
+    if abs(difference) > tolerance:
+        return None
+    return Reproduced(metric=metric, stored=stored, again=again, difference=difference, tolerance=tolerance)
+
+
+def _opened(run: Run, what: str) -> tuple[Path, str, TrainedModel]:
+    """The best checkpoint's file, its SHA-256, and the network that it describes."""
+    best = run.best
+    assert best is not None, "the best epoch has a checkpoint"
+    try:
+        with best.weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NotReproduced(
+            f"{what} cannot be loaded anew: its file {best.weights.name} is gone or cannot be read; "
+            "retry the job"
+        ) from error
+    if best.sha256 not in (None, digest):
+        raise NotReproduced(
+            f"{what} cannot be loaded anew: its file {best.weights.name} is damaged, as its SHA-256 is not "
+            "the one that was stored; retry the job, and look at the disk"
+        )
+    try:
+        model = open_model(best.weights, run.registry, run.compute.device)
+    except FinetuneError as error:
+        raise NotReproduced(f"{what} cannot be loaded anew: {error.message}; retry the job") from error
+    told = (model.about["global_epoch"], model.classes, model.preprocessing)
+    if told != (best.global_epoch, run.dataset.classes, run.blueprint.preprocessing):
+        raise NotReproduced(
+            f"{what} cannot be loaded anew: the file {best.weights.name} is of another epoch or of other data"
+        )
+    return best.weights, digest, model
+
+
+def _evaluated(run: Run, model: TrainedModel) -> tuple[Evaluation, Tensor]:
+    kept: list[Tensor] = []
+
+    def forward(inputs: Tensor) -> Tensor:
+        outputs: Tensor = model.network(inputs)
+        kept.append(outputs.cpu())
+        return outputs
+
+    evaluation = run.objective.evaluate(forward, run.val.place(run.val.loader.in_order()))
+    return evaluation, torch.cat(kept).float()
+
+
+def _shown(value: float | None) -> str:
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.6g}"
