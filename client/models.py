@@ -68,6 +68,7 @@ class Job(Answer):
     variant: str | None = None
     spec: dict[str, Any] | None = None
     resolved_spec: dict[str, Any] | None = None
+    dataset_fingerprint: str | None = None
     best: Best | None = None
     result: dict[str, Any] | None = None
 

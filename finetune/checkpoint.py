@@ -19,7 +19,7 @@ from torch import nn
 
 from finetune.errors import DiskFull, WeightsIncompatible
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 class RunStarted:
     """Data and network are ready. `plan` is what the plan endpoint shows; `device` is where it trains.
 
-    To check them, `images_decoded` images were decoded; `images_known` had been in an earlier run.
+    To check them, `images_decoded` files were opened and decoded; `images_known` had been in earlier checks.
+    `fingerprint` is that of the data (see `finetune.data.fingerprints.of_dataset`).
     """
 
     plan: dict[str, Any]
@@ -20,6 +21,14 @@ class RunStarted:
     precision: str
     images_decoded: int = 0
     images_known: int = 0
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class FilesSkipped:
+    """The run does without these files, as the spec asks for; by kind of problem."""
+
+    files: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -127,4 +136,14 @@ class RunEnded:
     result: dict[str, Any]
 
 
-Event = RunStarted | StageStarted | FeaturesReady | Progress | EpochEnded | StageEnded | Warned | RunEnded
+Event = (
+    RunStarted
+    | FilesSkipped
+    | StageStarted
+    | FeaturesReady
+    | Progress
+    | EpochEnded
+    | StageEnded
+    | Warned
+    | RunEnded
+)

@@ -14,11 +14,11 @@ from finetune.backbones import Registry
 from finetune.cache import Cache
 from finetune.checkpoint import Resume, load_state, load_weights
 from finetune.data.augmentation import View, training_view
-from finetune.data.checking import Checked, check_files
-from finetune.data.dataset import Dataset, Sample, open_dataset
+from finetune.data.dataset import Dataset, Sample
 from finetune.data.images import Images
 from finetune.data.loading import Loader
-from finetune.errors import SpecInvalid
+from finetune.data.vetting import Vetted, vet
+from finetune.errors import DatasetInvalid, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.kept_features import Features
@@ -51,7 +51,7 @@ class Run:
     model: nn.Module
     data_workers: int
     images: Images
-    checked: Checked
+    vetted: Vetted
     features: Features
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
@@ -60,9 +60,25 @@ class Run:
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
 
-    def restore(self, resume: Resume) -> Iterator[str]:
-        """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
+    def read(self, resume: Resume) -> dict[str, Any]:
+        """The state of a checkpoint to go on from.
+
+        Raises:
+            WeightsIncompatible: it cannot be read.
+            DatasetInvalid: the data is no longer what the run began with.
+        """
         state = load_state(resume.state)
+        was, now = state.pop("fingerprint"), self.vetted.fingerprint
+        if was != now:
+            raise DatasetInvalid(
+                f"the data of {self.dataset.name!r} changed since the run began (its fingerprint was "
+                f"{was[:12]}… and is {now[:12]}…): put back what was there and retry, or submit a new job",
+                "dataset.path",
+            )
+        return state
+
+    def restore(self, resume: Resume, state: dict[str, Any]) -> Iterator[str]:
+        """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
         load_weights(resume.weights, self.model)
         if state["raw"] is not None:  # the checkpoint holds the moving average
             self.model.load_state_dict(state["raw"])
@@ -169,6 +185,7 @@ def prepare(
     job: str | None,
     job_file: Path | None,
     cache: Cache | None,
+    checks_dir: Path | None,
 ) -> Run:
     """Checks the data, builds the network, draws up the tables.
 
@@ -179,9 +196,9 @@ def prepare(
     problems = resolved_problems(resolved, registry)
     if problems:
         raise SpecInvalid(problems)
-    dataset = open_dataset(data_dir, resolved.dataset, resolved.seed)
     images = Images(cache, data_dir.resolve())
-    checked = check_files(dataset, data_dir, images)
+    vetted = vet(data_dir, resolved.dataset, resolved.seed, checks_dir, images.keep)
+    dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
     tables = tables_of(resolved, blueprint, dataset)
     compute = devices.choose(device, resolved.precision)
@@ -199,7 +216,7 @@ def prepare(
         model=model.to(compute.device).to(memory_format=torch.channels_last),
         data_workers=data_workers,
         images=images,
-        checked=checked,
+        vetted=vetted,
         features=Features(cache, images.root, blueprint.identity),
     )
     run.val = run.source(dataset.val, blueprint.preprocessing.centre)

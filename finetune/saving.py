@@ -41,6 +41,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
             "stage_best": run.stage_best,
             "threads": torch.get_num_threads(),
             "surroundings": run.surroundings(),
+            "fingerprint": run.vetted.fingerprint,
         },
     )
     best = run.standing.best
@@ -79,6 +80,7 @@ def _metadata(run: Run, record: EpochRecord, evaluation: Mapping[str, Any]) -> d
         **embeds,
         "preprocessing": blueprint.preprocessing.to_json(),
         "job": run.job or "",
+        "dataset": run.vetted.fingerprint,
         "stage": record.stage,
         "global_epoch": record.global_epoch,
         "val": run.judged(record),

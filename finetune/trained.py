@@ -94,10 +94,11 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
-        plain = {name: texts[name] for name in PLAIN}
+        plain = {name: texts[name] for name in PLAIN if name in texts or name != "dataset"}
         return {name: json.loads(text) for name, text in texts.items() if name not in PLAIN} | plain
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsIncompatible(f"{path.name} is damaged, or no checkpoint of a job") from error
 
 
-PLAIN = ("format", "backbone", "objective", "job", "stage")  # texts in the metadata that are no JSON
+# Texts in the metadata that are no JSON; checkpoints from before data had fingerprints have no `dataset`.
+PLAIN = ("format", "backbone", "objective", "job", "stage", "dataset")

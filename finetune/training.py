@@ -20,6 +20,7 @@ from finetune.events import (
     EpochRecord,
     Event,
     FeaturesReady,
+    FilesSkipped,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -58,6 +59,7 @@ def train(
     keep_all: bool = False,
     cache_dir: str | Path | None = None,
     cache_bytes: int = DEFAULT_BYTES,
+    checks_dir: str | Path | None = None,
 ) -> Iterator[Event]:
     """Fine-tunes a network as the spec says, and tells what happens as it happens.
 
@@ -78,6 +80,7 @@ def train(
         keep_all: leave the removing of checkpoints to the caller.
         cache_dir: where images and features are kept for other runs; the result does not depend on it.
         cache_bytes: how large that may become; 0 keeps nothing.
+        checks_dir: where what is known of the dataset's files is kept, so that other runs need not open them.
 
     Raises:
         FinetuneError: one of the tree in `finetune.errors`, before training or in it.
@@ -95,6 +98,7 @@ def train(
             job=job,
             job_file=job_file,
             cache=Cache(Path(cache_dir), cache_bytes) if cache_dir and cache_bytes else None,
+            checks_dir=Path(checks_dir) if checks_dir else None,
         )
         yield from _run(run, resume, keep_all)
     except torch.OutOfMemoryError as error:
@@ -131,15 +135,25 @@ def _out_of_memory(spec: JobSpec) -> FinetuneError:
 
 def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
     plan = run.plan.model_dump(mode="json")
-    checked = run.checked
-    yield RunStarted(plan, str(run.compute.device), run.compute.precision, checked.decoded, checked.known)
-    for warning in run.plan.warnings:
+    vetted, searches = run.vetted, run.spec.range_test is not None
+    state = None if resume is None or searches else run.read(resume)
+    yield RunStarted(
+        plan,
+        str(run.compute.device),
+        run.compute.precision,
+        vetted.opened,
+        vetted.known,
+        vetted.fingerprint,
+    )
+    if vetted.skipped:
+        yield FilesSkipped(vetted.skipped)
+    for warning in (*vetted.warnings, *run.plan.warnings):
         yield Warned(warning)
     if run.spec.range_test is not None:
         yield from range_test.search(run, run.spec.range_test)
         return
-    if resume is not None:
-        for warning in run.restore(resume):
+    if resume is not None and state is not None:
+        for warning in run.restore(resume, state):
             yield Warned(warning)
     for index, table in enumerate(run.tables):
         if not run.standing.has_done(index):

@@ -80,6 +80,7 @@ def _train(order: Order, connection: Connection) -> None:
         keep_all=True,
         cache_dir=order.cache_dir,
         cache_bytes=order.cache_bytes,
+        checks_dir=order.checks_dir,
     )
     sent = 0.0
     for event in events:

@@ -25,6 +25,7 @@ class Order:
     job_file: Path | None = None
     cache_dir: Path | None = None
     cache_bytes: int = 0
+    checks_dir: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from typing import Any
 from app.store import checkpoints, reports
 from app.store.database import Database
 from app.store.records import Claim, Level, NewCheckpoint
+from finetune.data.problems import MOST_NAMED, first_of
 from finetune.events import (
     EpochEnded,
     Event,
     FeaturesReady,
+    FilesSkipped,
     Progress,
     RunEnded,
     RunStarted,
@@ -48,7 +50,9 @@ class Reporter:
             case RunEnded():
                 self.result = event.result
             case RunStarted():
-                self._event("job.prepared", _prepared_text(event), data=_prepared_data(event))
+                self._prepared(event)
+            case FilesSkipped():
+                self._event("dataset.skipped", _skipped_text(event), "warning", _skipped_data(event))
             case StageStarted():
                 self._event("stage.started", _stage_text(event), data=asdict(event))
             case FeaturesReady():
@@ -63,6 +67,13 @@ class Reporter:
     def _event(self, kind: str, text: str, level: Level = "info", data: dict[str, Any] | None = None) -> None:
         db, claim, lease = self._db, self._claim, self._lease
         patiently(claim, lease, lambda: reports.record_event(db, claim, lease, kind, text, level, data))
+
+    def _prepared(self, event: RunStarted) -> None:
+        db, claim, lease = self._db, self._claim, self._lease
+        text, data = _prepared_text(event), _prepared_data(event)
+        patiently(
+            claim, lease, lambda: reports.record_prepared(db, claim, lease, event.fingerprint, text, data)
+        )
 
     def _epoch(self, event: EpochEnded) -> None:
         files = event.checkpoint
@@ -99,13 +110,25 @@ class Reporter:
 def _prepared_data(event: RunStarted) -> dict[str, Any]:
     images = {"decoded": event.images_decoded, "known": event.images_known}
     about = {"device": event.device, "precision": event.precision}
-    return {**about, "head": event.plan["head"], "images": images}
+    return {**about, "head": event.plan["head"], "images": images, "dataset_fingerprint": event.fingerprint}
 
 
 def _prepared_text(event: RunStarted) -> str:
     known, all_ = event.images_known, event.images_decoded + event.images_known
     before = f"; {known} of {all_} images were checked by an earlier job" if known else ""
     return f"training on {event.device} in {event.precision}; {_head_text(event.plan['head'])}{before}"
+
+
+def _skipped_data(event: FilesSkipped) -> dict[str, Any]:
+    return {
+        "counts": {kind: len(files) for kind, files in event.files.items()},
+        "files": {kind: list(files[:MOST_NAMED]) for kind, files in event.files.items()},
+    }
+
+
+def _skipped_text(event: FilesSkipped) -> str:
+    kinds = [f"{len(files)} {kind} ({first_of(files)})" for kind, files in event.files.items()]
+    return f"training without {', '.join(kinds)}"
 
 
 def _head_text(head: dict[str, Any]) -> str:

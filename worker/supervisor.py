@@ -164,6 +164,7 @@ class Supervisor:
             job_file=self._job_file(claim),
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
+            checks_dir=settings.checks_dir,
         )
 
     def _job_file(self, claim: Claim) -> Path | None:

@@ -68,6 +68,7 @@ JOB = {
     "variant": None,
     "spec": SPEC,
     "resolved_spec": STAGED_SPEC,
+    "dataset_fingerprint": "4f3c7566e14222a66a4bb56d33518ea2afac8671dbf3e534728cbfc8bc8fff8d",
     "best": {"checkpoint": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn", "metric": "val_accuracy", "value": 0.928},
     "result": None,
 }

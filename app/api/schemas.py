@@ -79,6 +79,9 @@ class JobAnswer(BaseModel):
     variant: str | None = Field(description="Which variant of the experiment it runs.")
     spec: dict[str, Any] = Field(description="As it was sent.")
     resolved_spec: dict[str, Any] = Field(description="The recipe expanded, the defaults filled in.")
+    dataset_fingerprint: str | None = Field(
+        description="SHA-256 of what it trains on: contents, labels, splits. Known once it has begun."
+    )
     best: BestAnswer | None
     result: dict[str, Any] | None = Field(description="Final metrics.")
 

@@ -32,6 +32,23 @@ def record_event(
         add_event(connection, claim.seq, kind, message, level, {"attempt": claim.attempt, **(data or {})})
 
 
+def record_prepared(
+    db: Database, claim: Claim, lease_seconds: float, fingerprint: str, message: str, data: Json
+) -> None:
+    """Write that the attempt has its data and network ready, and what data that is.
+
+    A later attempt that goes on from a checkpoint has the same data, or it would not go on. One that begins
+    anew may have other data, and then that is what the job trains on.
+
+    Raises:
+        LeaseLost: the attempt no longer holds the job.
+    """
+    with db.write() as connection:
+        renew(connection, claim, lease_seconds, dataset_fingerprint=fingerprint)
+        data = {"attempt": claim.attempt, **data}
+        add_event(connection, claim.seq, "job.prepared", message, data=data)
+
+
 def record_epoch(
     db: Database,
     claim: Claim,

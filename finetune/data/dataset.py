@@ -102,8 +102,22 @@ def open_dataset(data_dir: Path, spec: DatasetSpec, seed: int) -> Dataset:
         DatasetInvalid: it cannot be trained on; the message has every reason.
     """
     listing = list_dataset(data_dir, spec.path)
+    refuse_unfit(listing)
+    return split_listing(listing, spec, seed)
+
+
+def refuse_unfit(listing: Listing) -> None:
+    """Raises an error if there is nothing to split.
+
+    Raises:
+        DatasetInvalid: the dataset cannot be trained on; the message has every reason.
+    """
     if listing.problems:
         raise DatasetInvalid("; ".join(listing.problems), "dataset.path")
+
+
+def split_listing(listing: Listing, spec: DatasetSpec, seed: int) -> Dataset:
+    """The images of a listing in the splits of their own, or the fraction held out."""
     images, has_val_split = listing.images, "val" in listing.images
     if has_val_split:
         train, val = list(images["train"]), list(images["val"])

@@ -1,18 +1,18 @@
 """Decoded images: read from the cache where they are in it, decoded and kept where they are not."""
 
 import hashlib
-from collections.abc import Iterable
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
-from PIL import features
+from PIL import Image, features
 from torch import Tensor
 
 from finetune.cache import Cache, key_of
 from finetune.data import decoding, opening
-from finetune.data.decoding import decode
-from finetune.data.fingerprints import of_file, of_files
+from finetune.data.decoding import decode, pixels_of
+from finetune.data.fingerprints import of_file, of_stat
 from finetune.packing import pack, unpack
 
 # What the pixels depend on besides the file.
@@ -47,29 +47,11 @@ class Images:
         self.cache.put("images", key, pack(image), IDLE_SECONDS)
         return image
 
-    def unknown(self, paths: Iterable[Path]) -> list[Path]:
-        """Those of which nobody knows yet that they can be decoded."""
-        paths = list(paths)
-        if self.cache is None:
-            return paths
-        try:
-            if self.cache.holds("checks", self._set_key(paths)):
-                return []
-            return [path for path in paths if not self.cache.holds("images", self._key(path))]
-        except OSError:
-            return paths
-
-    def know(self, paths: Iterable[Path]) -> None:
-        """Keeps that all of these can be decoded, for when the cache has no room for them."""
+    def keep(self, path: Path, found: os.stat_result, image: Image.Image) -> None:
+        """Keeps what a file was decoded to that was as `found` says."""
         if self.cache is not None:
-            try:
-                key = self._set_key(paths)
-            except OSError:  # one was removed meanwhile
-                return
-            self.cache.put("checks", key, [])
+            key = key_of(of_stat(path, found, self.root), DECODER)
+            self.cache.put("images", key, pack(pixels_of(image)), IDLE_SECONDS)
 
     def _key(self, path: Path) -> str:
         return key_of(of_file(path, self.root), DECODER)
-
-    def _set_key(self, paths: Iterable[Path]) -> str:
-        return key_of(of_files(paths, self.root), DECODER)

@@ -1,7 +1,7 @@
 """What is wrong with a dataset whose files have been looked at: a row of `RULES` for each kind of problem."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from finetune.data.examination import Examination
@@ -15,6 +15,7 @@ TINY = 5  # images to train on, below which a class is tiny
 UNBALANCED = 10  # times as many images as the smallest class has
 
 Found = Iterator[DataProblem]
+Rule = Callable[[Examination], Found]
 
 
 def layout(seen: Examination) -> Found:
@@ -68,10 +69,8 @@ def placeholder(seen: Examination) -> Found:
 def leak(seen: Examination) -> Found:
     """Copies on both sides of the splits as they are listed."""
     sound = {split: [image.path for image in images] for split, images in seen.sound().items()}
-    found = find_leaks(sound["train"], sound.get("val", ()), seen.facts)
-    for kind, pairs in (("leak", found.exact), ("near_leak", found.near)):
-        if pairs:
-            yield leak_problem(seen, kind, pairs)
+    for kind, pairs in find_leaks(sound["train"], sound.get("val", ()), seen.facts).by_kind().items():
+        yield leak_problem(seen, kind, pairs)
 
 
 def leak_problem(seen: Examination, kind: str, pairs: Sequence[Pair]) -> DataProblem:
@@ -177,7 +176,7 @@ def similar_classes(seen: Examination) -> Found:
         yield DataProblem("similar_classes", "warning", message, count=sum(map(len, groups)))
 
 
-RULES: tuple[Callable[[Examination], Found], ...] = (
+RULES: tuple[Rule, ...] = (
     layout,
     class_missing,
     unreadable,
@@ -193,9 +192,9 @@ RULES: tuple[Callable[[Examination], Found], ...] = (
 )
 
 
-def judge(seen: Examination) -> tuple[DataProblem, ...]:
+def judge(seen: Examination, rules: Iterable[Rule] = RULES) -> tuple[DataProblem, ...]:
     """All problems, those that keep the dataset from being trained on first."""
-    found = [problem for rule in RULES for problem in rule(seen)]
+    found = [problem for rule in rules for problem in rule(seen)]
     return tuple(sorted(found, key=lambda problem: problem.severity))
 
 

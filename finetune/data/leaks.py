@@ -17,6 +17,11 @@ class Leaks:
     exact: tuple[Pair, ...]
     near: tuple[Pair, ...]
 
+    def by_kind(self) -> dict[str, tuple[Pair, ...]]:
+        """The pairs under the names of their problems, where there are any."""
+        found = {"leak": self.exact, "near_leak": self.near}
+        return {kind: pairs for kind, pairs in found.items() if pairs}
+
 
 def find_leaks(train: Iterable[Path], val: Iterable[Path], facts: Mapping[Path, FileFacts]) -> Leaks:
     """Each image to train on that leaks, once, with the first image of validation that it equals."""

@@ -18,10 +18,16 @@ WeightsName = Annotated[CleanText, StringConstraints(min_length=1, max_length=20
 
 
 class DatasetSpec(Part):
-    """Where the images are; `val_fraction` (0.2 unless said) only where the dataset has no val split."""
+    """Where the images are, and what becomes of files with problems.
+
+    `val_fraction` (0.2 unless said) is held out only where the dataset has no val split. `on_problem` null:
+    files that cannot be decoded fail the job, other problems are warnings. "fail": placeholders and copies of
+    validation images fail it, too. "skip": it trains without all of these files.
+    """
 
     path: RelativePath
     val_fraction: Fraction | None = None
+    on_problem: Literal["fail", "skip"] | None = None
 
 
 class FileWeights(Part):
