@@ -50,7 +50,10 @@ class Check:
     def end(self, found: dict[str, Any] | None, message: str | None = None) -> None:
         """Keeps what came of it, and wakes who waits."""
         self.found, self.message = found, message
-        self.status = "done" if found is not None else "failed"
+        self.status = "failed"
+        if found is not None:
+            self.status = "done"
+            self.done = self.total = found["images"]  # where nothing was new, nothing was told
         self.ended_at = time.monotonic()
         self.ended.set_result(None)
 

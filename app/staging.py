@@ -120,7 +120,10 @@ def check_free(target: Path, replace: bool) -> None:
     if not target.is_dir():
         raise NameTaken(f"{target.name!r} is the name of a file: take another one")
     if not replace:
-        raise NameTaken(f"there is a dataset {target.name!r} already: take another name, or replace it")
+        raise NameTaken(
+            f"there is a dataset {target.name!r} already: take another name, or replace it "
+            "(?replace=true, --replace)"
+        )
 
 
 def sweep(data_dir: Path) -> None:
