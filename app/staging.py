@@ -104,8 +104,12 @@ def claim_name(data_dir: Path, name: str, replace: bool) -> Staging:
     if lock is None:
         raise NameTaken(f"a dataset {name!r} is being uploaded already")
     staging = Staging(folder, lock)
-    staging.new.mkdir()
-    staging.new.chmod(FOLDER_MODE)
+    try:
+        staging.new.mkdir()
+        staging.new.chmod(FOLDER_MODE)
+    except OSError:
+        staging.close()
+        raise
     return staging
 
 

@@ -76,7 +76,8 @@ def put(yard, web) -> Iterator[Callable[..., httpx.Response]]:
     there = {path.name for path in yard.data.iterdir()}
 
     def send(name: str, content: Any, **params: Any) -> httpx.Response:
-        return web.put(f"/v1/datasets/{name}", content=content, params=params)
+        answer: httpx.Response = web.put(f"/v1/datasets/{name}", content=content, params=params)
+        return answer
 
     yield send
     for path in yard.data.iterdir():
