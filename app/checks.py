@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import structlog
 
-from app.aside import Aside, AsideBroke, AsideBusy, AsideError, AsideRefused, AsideSlow
+from app.aside import Aside, AsideBusy, AsideError, AsideRefused, AsideSlow
 from finetune.data.dataset import list_dataset
 from finetune.data.listing import Listing
 
@@ -49,9 +49,10 @@ class Check:
 
     def end(self, found: dict[str, Any] | None, message: str | None = None) -> None:
         """Keeps what came of it, and wakes who waits."""
-        self.found, self.message = found, message
-        self.status = "done" if found is not None else "failed"
-        self.ended_at = time.monotonic()
+        self.found, self.message, self.ended_at = found, message, time.monotonic()
+        if found is not None:
+            self.done = self.total = found["images"]  # where nothing was new, nothing was told
+        self.status = "failed" if found is None else "done"  # last: others read without a lock
         self.ended.set_result(None)
 
 
@@ -110,12 +111,11 @@ class Checks:
             found = self._checker.ask(name, PATIENCE_SECONDS, check.heard)
         except AsideRefused as error:
             check.end(None, error.message)
-        except AsideBroke as error:
-            # Its traceback is the one of the checker.
-            log.error("a check broke", dataset=name, error=str(error))  # noqa: TRY400
-            check.end(None, "the check broke; the server's log says where. Asking again checks again")
         except AsideError as error:
             check.end(None, f"{_reason(error)}. Asking again checks again")
+        except Exception:
+            log.exception("a check broke", dataset=name)
+            check.end(None, "the check broke; the server's log says where. Asking again checks again")
         else:
             check.end(found)
 

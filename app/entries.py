@@ -31,6 +31,7 @@ DAMAGE = (
 _ENTRY = b"PK\x01\x02"  # how each entry of the directory begins
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of surrogate pairs, separators of lines
+_UTF8 = 0x800  # the flag of a name that is UTF-8
 _LONGEST_SHOWN = 200
 
 
@@ -60,7 +61,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The name for a message."""
-        return shown(self.info.orig_filename)
+        return shown(_said(self.info))
 
     @property
     def is_folder(self) -> bool:
@@ -191,7 +192,7 @@ def _path(info: zipfile.ZipInfo) -> PurePosixPath:
     Raises:
         ArchiveInvalid: out of the dataset's folder, or under a name that no file should have.
     """
-    raw = info.orig_filename  # `filename` ends at the first NUL
+    raw = _said(info)
     name = shown(raw)
     if not raw:
         raise ArchiveInvalid("an entry of the archive has no name")
@@ -209,6 +210,20 @@ def _path(info: zipfile.ZipInfo) -> PurePosixPath:
             f"{name} is too long: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH}"
         )
     return PurePosixPath(*parts)
+
+
+def _said(info: zipfile.ZipInfo) -> str:
+    """An entry's name as it was meant.
+
+    Macs write UTF-8 without saying so, which zipfile reads as the code page of DOS.
+    """
+    name = info.orig_filename  # `filename` ends at the first NUL
+    if info.flag_bits & _UTF8 or name.isascii():
+        return name
+    try:
+        return name.encode("cp437").decode()
+    except UnicodeError:
+        return name
 
 
 def _bytes(text: str) -> int:

@@ -104,8 +104,12 @@ def claim_name(data_dir: Path, name: str, replace: bool) -> Staging:
     if lock is None:
         raise NameTaken(f"a dataset {name!r} is being uploaded already")
     staging = Staging(folder, lock)
-    staging.new.mkdir()
-    staging.new.chmod(FOLDER_MODE)
+    try:
+        staging.new.mkdir()
+        staging.new.chmod(FOLDER_MODE)
+    except OSError:
+        staging.close()
+        raise
     return staging
 
 
@@ -120,7 +124,10 @@ def check_free(target: Path, replace: bool) -> None:
     if not target.is_dir():
         raise NameTaken(f"{target.name!r} is the name of a file: take another one")
     if not replace:
-        raise NameTaken(f"there is a dataset {target.name!r} already: take another name, or replace it")
+        raise NameTaken(
+            f"there is a dataset {target.name!r} already: take another name, or replace it "
+            "(?replace=true, --replace)"
+        )
 
 
 def sweep(data_dir: Path) -> None:

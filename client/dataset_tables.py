@@ -33,9 +33,8 @@ def print_dataset(console: Console, found: Dataset) -> None:
     images, classes = _counted(found.images, "image"), _counted(len(found.classes), "class")
     lines = [f"{found.name}: {images}, {classes}, {labels}"]
     if found.sizes is not None:
-        smallest, median, largest = map(
-            _size, (found.sizes.smallest, found.sizes.median, found.sizes.largest)
-        )
+        sizes = found.sizes
+        smallest, median, largest = _size(sizes.smallest), _size(sizes.median), _size(sizes.largest)
         lines.append(f"sizes: {smallest} to {largest}, the median {median} pixels")
     if found.fingerprint is not None:
         lines.append(f"fingerprint: {found.fingerprint}")

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -251,6 +252,27 @@ def _draw_shape(path: Path, label: int, size: int, noise: int) -> None:
     image.save(path)
 
 
+def _photograph(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """Soft patches of colour with some grain: to a check it is a photograph, another one for each seed."""
+    dice = np.random.RandomState(seed)
+    patches = Image.fromarray(dice.randint(0, 256, (9, 12, 3)).astype("uint8"))
+    soft = np.asarray(patches.resize(size, Image.Resampling.BICUBIC), dtype="int16")
+    return Image.fromarray((soft + dice.randint(-12, 13, soft.shape)).clip(0, 255).astype("uint8"))
+
+
+def _draw_photographs(folder: Path, train: int = 8, val: int = 4) -> Path:
+    """Photographs of ants and bees, in splits, or without them where `val` is 0."""
+    seed = 0
+    for split, count in (("train", train), ("val", val)) if val else (("", train),):
+        for name in ("ants", "bees"):
+            target = folder / split / name
+            target.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                seed += 1
+                _photograph(seed).save(target / f"{number:03}.jpg", quality=92)
+    return folder
+
+
 def _alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent to look does not."""
     try:
@@ -290,6 +312,18 @@ def _attempts(supervisor: int) -> list[int]:
 def until() -> Callable[..., Any]:
     """`until(condition, seconds, what)` waits with a deadline and returns what the condition gave."""
     return _until
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Callable[..., Image.Image]:
+    """`photograph(seed, size)` makes a picture that a check takes for a photograph."""
+    return _photograph
+
+
+@pytest.fixture(scope="session")
+def draw_photographs() -> Draw:
+    """Makes an image folder of photographs of ants and bees."""
+    return _draw_photographs
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,7 @@ def _prepared_data(event: RunStarted) -> dict[str, Any]:
 
 def _prepared_text(event: RunStarted) -> str:
     known, all_ = event.images_known, event.images_decoded + event.images_known
-    before = f"; {known} of {all_} images were checked by an earlier job" if known else ""
+    before = f"; {known} of {all_} images were checked before" if known else ""
     return f"training on {event.device} in {event.precision}; {_head_text(event.plan['head'])}{before}"
 
 

@@ -56,7 +56,8 @@ upload: dict[str, Any] = {
         **refusal(
             409,
             "dataset_exists",
-            "there is a dataset 'hymenoptera' already: take another name, or replace it",
+            "there is a dataset 'hymenoptera' already: take another name, or replace it "
+            "(?replace=true, --replace)",
         ),
         **refusal(413, "archive_too_large", "the archive has more than 1,000,000 files and folders"),
         **refusal(422, "archive_invalid", "'../ants/1.jpg' leads out of the archive's own folder"),

@@ -58,7 +58,8 @@ class DatasetAnswer(BaseModel):
     @classmethod
     def of(cls, listing: Listing, check: Check | None = None) -> "DatasetAnswer":
         """What is listed, and what the check has found by now."""
-        found = (check.found if check is not None else None) or {}
+        progress = check and _progress(check)  # first: what is done by now has been found
+        found = (check and check.found) or {}
         layout = [
             {"kind": "layout", "severity": "error", "message": problem, "files": [], "count": 0}
             for problem in listing.problems
@@ -73,7 +74,7 @@ class DatasetAnswer(BaseModel):
                 "sizes": found.get("sizes"),
                 "problems": found.get("problems", layout),
                 "fingerprint": found.get("fingerprint"),
-                "check": check and _progress(check),
+                "check": progress,
             }
         )
 

@@ -113,6 +113,26 @@ def test_an_unasked_process_ends_and_a_question_starts_another(until):
     parrot.close()
 
 
+def test_who_waits_when_it_is_closed_gets_no_answer_and_starts_no_other_process():
+    parrot = Aside("parrot", "tests.app.test_aside:open_parrot", ("hello",))
+    parrot.ask("what", 60)
+    caught: list[Exception] = []
+
+    def wait():
+        try:
+            parrot.ask(("sleep", 600), 600)
+        except AsideGone as error:
+            caught.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.2)  # it has asked by then
+    parrot.close()
+    waiting.join(20)
+    assert len(caught) == 1
+    assert parrot.pid is None
+
+
 KILLED = """
 import time
 from app.aside import Aside

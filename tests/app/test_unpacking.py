@@ -94,6 +94,13 @@ def test_needless_parts_of_a_name_are_left_out(unpacked):
     assert unpacked(zipped({"./train//ants/1.jpg": IMAGE})) == {"train/ants/1.jpg": IMAGE}
 
 
+@pytest.mark.parametrize(("raw", "name"), [("Bär".encode(), "Bär"), ("Bär".encode("cp437"), "Bär")])
+def test_names_of_other_systems_are_read_as_they_were_meant(unpacked, raw, name):
+    """A Mac writes UTF-8 and Windows the code page of DOS; neither says so."""
+    archive = zipped({f"{'_' * len(raw)}/1.jpg": IMAGE}).replace(b"_" * len(raw), raw)
+    assert unpacked(archive) == {f"{name}/1.jpg": IMAGE}
+
+
 def test_an_archive_within_an_archive_is_a_file(unpacked):
     inner = zipped({"../x": b"x"})
     assert unpacked(zipped({"a/inner.zip": inner})) == {"a/inner.zip": inner}

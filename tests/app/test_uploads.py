@@ -17,6 +17,7 @@ import pytest
 from app import uploads
 from app.errors import ApiError, Forbidden, Invalid, NoSpace, TimedOut, TooLarge
 from app.settings import Settings
+from app.unpacking import GivenUp
 from app.uploads import upload
 
 
@@ -146,7 +147,7 @@ def test_a_server_that_ends_while_it_unpacks_leaves_nothing(tmp_path, monkeypatc
         begun.set()
         assert ended.wait(10)
         assert given_up()
-        raise uploads.GivenUp
+        raise GivenUp
 
     monkeypatch.setattr(uploads, "unpack", unpack)
 

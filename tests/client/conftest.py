@@ -52,11 +52,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         parts = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.read_chunks() if "Transfer-Encoding" in self.headers else self.read_whole()
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, parts.path, parse_qs(parts.query), headers, body)
         self.server.api.requests.append(request)
         self.send(self.server.api.reply_to(request))
+
+    def read_whole(self):
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def read_chunks(self):
+        """A body whose length nobody knew when it began."""
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def send(self, reply):
         self.send_response(reply.status)
@@ -70,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply.cut_after is not None:
             self.close_connection = True
 
-    do_GET = do_POST = do_DELETE = answer  # noqa: N815  http.server's names
+    do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  http.server's names
 
     def log_message(self, *args):
         """Nothing: a test's output is pytest's."""

@@ -28,7 +28,7 @@ def expected(run, told, spec, tmp_path):
 @pytest.fixture
 def warm(run, spec, tmp_path):
     """A cache that a run has filled."""
-    run(spec, tmp_path / "before", cache_dir=tmp_path / "cache")
+    run(spec, tmp_path / "before", cache_dir=tmp_path / "cache", checks_dir=tmp_path / "checks")
     return tmp_path / "cache"
 
 
@@ -65,11 +65,12 @@ def test_the_second_run_decodes_nothing_and_computes_no_features(run, spec, tmp_
         decoded.append(path)
         return opened(path)
 
-    monkeypatch.setattr("finetune.data.decoding.Image.open", count)
-    first = run(spec, tmp_path / "first", cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("finetune.data.opening.Image.open", count)
+    kept = {"cache_dir": tmp_path / "cache", "checks_dir": tmp_path / "checks"}
+    first = run(spec, tmp_path / "first", **kept)
     assert counts(first) == ((33, 0), [(33, 0)])
     assert len(decoded) == 33
-    second = run(spec, tmp_path / "second", cache_dir=tmp_path / "cache")
+    second = run(spec, tmp_path / "second", **kept)
     assert counts(second) == ((0, 33), [(0, 33)])
     assert len(decoded) == 33
 
@@ -90,9 +91,10 @@ def test_a_run_with_another_head_rate_takes_the_features_and_one_with_another_se
         "freeze": {"policy": "backbone"},
         "lr": {"schedule": {"name": "constant", "lr": 0.3}},
     }
-    other_rate = run(job(head), tmp_path / "rate", cache_dir=warm)
+    kept = {"cache_dir": warm, "checks_dir": tmp_path / "checks"}
+    other_rate = run(job(head), tmp_path / "rate", **kept)
     assert counts(other_rate) == ((0, 33), [(0, 33)])
-    other_weights = run(job(head, seed=1), tmp_path / "seed", cache_dir=warm)
+    other_weights = run(job(head, seed=1), tmp_path / "seed", **kept)
     assert counts(other_weights) == ((0, 33), [(33, 0)])
 
 
@@ -183,6 +185,7 @@ import finetune
 from finetune.events import EpochEnded
 
 data, folder, cache, kill_at, spec = *map(Path, sys.argv[1:4]), int(sys.argv[4]), json.loads(sys.argv[5])
+checks = cache.with_name("checks")
 torch.set_num_threads(1)
 replace, turns = Path.replace, [0]
 
@@ -193,7 +196,7 @@ def killed(self, target):
     return replace(self, target)
 
 Path.replace = killed
-for event in finetune.train(spec, folder, data_dir=data, device="cpu", cache_dir=cache):
+for event in finetune.train(spec, folder, data_dir=data, device="cpu", cache_dir=cache, checks_dir=checks):
     if isinstance(event, EpochEnded):
         print(event.checkpoint.sha256)
 """
@@ -218,6 +221,7 @@ def test_processes_at_once_after_a_kill_in_the_middle_give_what_none_gives(run, 
     assert [path for path in left if path.name.startswith(".")], "it was killed before a rename"
     both = [start(data_dir, tmp_path, name) for name in ("one", "other")]
     assert [said(process) for process in both] == [(0, expected), (0, expected)]
-    again = run(SHUFFLENET, tmp_path / "again", cache_dir=tmp_path / "cache")
+    kept = {"cache_dir": tmp_path / "cache", "checks_dir": tmp_path / "checks"}
+    again = run(SHUFFLENET, tmp_path / "again", **kept)
     assert shas(told, again) == expected
     assert counts(again) == ((0, 33), [(0, 33)])

@@ -369,9 +369,8 @@ def test_files_that_cannot_be_decoded_are_named_before_training(job, run, data_d
     with pytest.raises(DatasetInvalid) as invalid:
         run(job(), tmp_path / "run", data_dir=tmp_path / "data")
     message = invalid.value.message
-    assert message.startswith("2 files cannot be decoded, mend or remove them: hues/")
-    assert "hues/blue/half.png (" in message
-    assert "hues/red/notes.txt (" in message
+    assert message.startswith("2 files of 'hues' with problems: unreadable: blue/half.png (")
+    assert "; not_an_image: red/notes.txt (its content is none). Mend or remove them" in message
     assert str(tmp_path) not in message
     assert not (tmp_path / "run").exists()
 
@@ -381,7 +380,7 @@ def test_of_many_files_that_cannot_be_decoded_ten_are_named(job, run, pictures, 
         pictures(tmp_path / "data" / "hues" / hue, hue, 4)
         for number in range(6):
             (tmp_path / "data" / "hues" / hue / f"broken{number}.png").touch()
-    with pytest.raises(DatasetInvalid, match=r"^12 files .*; and 2 more$"):
+    with pytest.raises(DatasetInvalid, match=r"^12 files .* and 2 more\. Mend "):
         run(job(), tmp_path / "run", data_dir=tmp_path / "data")
 
 

@@ -11,7 +11,15 @@ from app.store.epochs import list_epochs
 from app.store.events import list_events
 from app.store.states import Status
 from app.store.tables import jobs
-from finetune.events import EpochRecord, FeaturesReady, RunStarted, StageEnded, StageStarted, Warned
+from finetune.events import (
+    EpochRecord,
+    FeaturesReady,
+    FilesSkipped,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    Warned,
+)
 from worker.engine import AttemptGone
 from worker.orders import Failed
 
@@ -86,7 +94,7 @@ def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hi
     told = list_events(db, job)
     assert [event.message for event in told if event.type in ("job.prepared", "stage.features")] == [
         "training on cpu in fp32; the head is kept",
-        "training on cpu in fp32; the head is kept; 30 of 33 images were checked by an earlier job",
+        "training on cpu in fp32; the head is kept; 30 of 33 images were checked before",
         "stage head: features of 33 images computed",
         "stage head: features of 9 images computed, of 24 images taken from the cache",
         "stage head: features of 33 images taken from the cache",
@@ -95,6 +103,26 @@ def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hi
     assert [one["images"] for one in data] == [{"decoded": 0, "known": 0}, {"decoded": 3, "known": 30}]
     (last,) = [event.data for event in told if event.type == "stage.features"][-1:]
     assert (last["stage"], last["stage_index"], last["computed"], last["cached"]) == ("head", 0, 0, 33)
+
+
+def test_data_of_an_attempt_is_pinned_and_what_it_leaves_out_is_told(db, post, hire, becomes, look):
+    job = post()
+    attempt = hire().attempt()
+    attempt.say(RunStarted({"head": {"action": "kept"}}, "cpu", "fp32", fingerprint="ab" * 32))
+    files = {"unreadable": tuple(f"{n}.jpg" for n in range(120)), "leak": ("train/a/1.jpg",)}
+    attempt.say(FilesSkipped(files))
+    attempt.succeed()
+    becomes(job, Status.SUCCEEDED)
+    assert look(job).dataset_fingerprint == "ab" * 32
+    told = {event.type: event for event in list_events(db, job)}
+    assert told["job.prepared"].data["dataset_fingerprint"] == "ab" * 32
+    skipped = told["dataset.skipped"]
+    assert skipped.level == "warning"
+    assert skipped.message == (
+        "training without 120 unreadable (0.jpg, 1.jpg, 2.jpg and 117 more), 1 leak (train/a/1.jpg)"
+    )
+    assert skipped.data["counts"] == {"unreadable": 120, "leak": 1}
+    assert skipped.data["files"] == {"unreadable": list(files["unreadable"][:100]), "leak": ["train/a/1.jpg"]}
 
 
 def test_epoch_is_acknowledged_after_it_is_stored(db, post, hire, until):
@@ -115,6 +143,7 @@ def test_order_holds_all_that_an_attempt_needs(post, hire, artifacts, look):
     assert order.backbones == ("zoo:tiny",)
     assert (order.resume_weights, order.resume_state, order.job_file) == (None, None, None)
     assert (order.cache_dir, order.cache_bytes) == (artifacts.parent / "cache", 1000)
+    assert order.checks_dir == artifacts.parent / "checks"
 
 
 def test_progress_is_seen_while_it_trains(post, hire, look, until):

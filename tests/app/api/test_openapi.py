@@ -27,6 +27,7 @@ CALLS = {
     ("get", "/v1/backbones"),
     ("get", "/v1/datasets"),
     ("get", "/v1/datasets/{name}"),
+    ("put", "/v1/datasets/{name}"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -155,6 +156,7 @@ def test_examples_of_answers_have_the_fields_of_real_ones(
         "/v1/jobs/{job_id}/checkpoints": f"/v1/jobs/{held.job_id}/checkpoints",
         "/v1/backbones": "/v1/backbones",
         "/v1/datasets": "/v1/datasets",
+        "/v1/datasets/{name}": "/v1/datasets/shapes",
     }
     for path, address in real.items():
         (example,) = examples(calls["get", path]["responses"]["200"]["content"]["application/json"])

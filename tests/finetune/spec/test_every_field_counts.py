@@ -6,6 +6,7 @@ with other figures, other weights, other files, or, for the few in `SHOWN`, anot
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any, Literal, get_origin
 
@@ -123,6 +124,10 @@ CASES: dict[str, dict[str, Case]] = {
         "val_fraction": (
             {"dataset": {"path": "loose"}},
             {"dataset": {"path": "loose", "val_fraction": 0.5}},
+        ),
+        "on_problem": (
+            {"dataset": {"path": "copied"}},
+            {"dataset": {"path": "copied", "on_problem": "skip"}},
         ),
     },
     "EarlyStopping": {
@@ -319,6 +324,8 @@ def uneven(tmp_path_factory, pictures):
         pictures(root / "hues" / "train" / hue, hue, count)
         pictures(root / "hues" / "val" / hue, hue, 3)
         pictures(root / "loose" / hue, hue, 6)
+    shutil.copytree(root / "hues", root / "copied")
+    shutil.copy(root / "copied" / "train" / "red" / "00.png", root / "copied" / "val" / "red" / "copy.png")
     return root
 
 
