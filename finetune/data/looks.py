@@ -18,9 +18,9 @@ THUMBNAIL = 8  # pixels
 # Measured on 397 photographs of ants and bees, and on copies of each: JPEG of qualities 40 to 95, PNG, WebP,
 # half and one and a half times the size. Their hashes differ in up to 2 of 64 bits, in up to 6 where every
 # other pixel was dropped before a JPEG of quality 40; their thumbnails by up to 4.0 of 256 levels (root mean
-# square), 5.3 there. Different photographs differ in 14 bits or more, and by 17 levels. Hashes of drawn
-# shapes and digits are often as near as those of copies, and their thumbnails differ by 6.5 levels or more, but
-# for one pair in a million that looks the same.
+# square), 5.3 there. Different photographs differ in 14 bits or more, and by 17 levels. Hashes of drawings
+# are often as near as those of copies; their thumbnails differ by 6.5 levels or more, but for about one pair
+# in a million that looks the same.
 MOST_BITS = 6
 MOST_LEVELS = 5.0
 

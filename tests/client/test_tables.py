@@ -32,13 +32,18 @@ def test_one_job_shows_what_it_has(make_job):
     error = {"code": "out_of_memory", "message": "batch size 512", "param": None}
     job = Job.model_validate(
         make_job(
-            "failed", error=error, metadata={"team": "zoo"}, result={"val_loss": 0.123456789, "epochs": 3}
+            "failed",
+            error=error,
+            metadata={"team": "zoo"},
+            result={"val_loss": 0.123456789, "epochs": 3},
+            dataset_fingerprint="4f3c" * 16,
         )
     )
     text = printed(tables.job_table(job))
     for line in (
         "error         out_of_memory: batch size 512",
         "metadata team  zoo",
+        f"data {'4f3c' * 16}",
         "result val_loss  0.123457",
     ):
         assert " ".join(line.split()) in " ".join(text.split())

@@ -9,7 +9,7 @@ from app.store.errors import LeaseLost
 from app.store.events import list_events
 from app.store.leases import sweep
 from app.store.records import NewCheckpoint
-from app.store.reports import drop_checkpoints, record_epoch, record_event
+from app.store.reports import drop_checkpoints, record_epoch, record_event, record_prepared
 from app.store.states import Status
 
 
@@ -37,6 +37,15 @@ def test_epoch_its_checkpoint_and_its_event_are_written_together(db, post, take,
     assert (last.type, last.data["checkpoint"], last.data["global_epoch"]) == ("job.epoch", new.id, 1)
 
 
+def test_data_of_an_attempt_is_pinned_with_its_event(db, post, take, reread):
+    job, held = post(), take()
+    assert reread(job).dataset_fingerprint is None
+    record_prepared(db, held, 60, "ab" * 32, "ready", {"device": "cpu"})
+    assert reread(job).dataset_fingerprint == "ab" * 32
+    last = list_events(db, job.id)[-1]
+    assert (last.type, last.message, last.data) == ("job.prepared", "ready", {"attempt": 1, "device": "cpu"})
+
+
 def test_epoch_without_a_new_best_keeps_the_best(db, post, take, reread):
     job, held = post(), take()
     record_epoch(db, held, 60, _epoch(1), best={"checkpoint": "c", "metric": "m", "value": 1.0})
@@ -57,7 +66,7 @@ def test_failed_epoch_writes_nothing(db, post, take):
     assert list_events(db, job.id) == events
 
 
-def test_old_attempt_writes_no_epoch_no_event_and_drops_no_checkpoint(db, post, take):
+def test_old_attempt_writes_no_epoch_no_event_and_drops_no_checkpoint(db, post, take, reread):
     job, old = post(), take(lease_seconds=-1.0)
     kept = record_epoch(db, old, -1.0, _epoch(1), _files(1))
     assert kept is not None
@@ -67,6 +76,7 @@ def test_old_attempt_writes_no_epoch_no_event_and_drops_no_checkpoint(db, post, 
     for late_write in (
         lambda: record_epoch(db, old, 60, _epoch(2), _files(2)),
         lambda: record_event(db, old, 60, "late", "late"),
+        lambda: record_prepared(db, old, 60, "ab" * 32, "late", {}),
         lambda: drop_checkpoints(db, old, 60, [kept.id]),
     ):
         with pytest.raises(LeaseLost):
@@ -74,6 +84,7 @@ def test_old_attempt_writes_no_epoch_no_event_and_drops_no_checkpoint(db, post, 
     assert [epoch.epoch for epoch in list_epochs(db, job.id)] == [1]
     assert list_checkpoints(db, job.id) == [kept]
     assert list_events(db, job.id) == events
+    assert reread(job).dataset_fingerprint is None
 
 
 def test_attempt_that_fell_back_replaces_the_epochs_from_there_on(db, post, take):
