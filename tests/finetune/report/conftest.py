@@ -38,10 +38,11 @@ def calibration(probabilities, right, bins=10):
     for low, high in pairwise(edges):
         inside = (probabilities >= low) & ((probabilities < high) | (high == 1))
         share = inside.mean()
-        mean = probabilities[inside].mean() if inside.any() else None
-        accuracy = right[inside].mean() if inside.any() else None
-        error += abs(accuracy - mean) * share if inside.any() else 0.0
         row = {"low": low, "high": high, "count": inside.sum(), "share": share}
+        mean = accuracy = None
+        if inside.any():
+            mean, accuracy = probabilities[inside].mean(), right[inside].mean()
+            error += abs(accuracy - mean) * share
         rows.append(row | {"mean_confidence": mean, "accuracy": accuracy})
     return {"error": error, "count": len(right), "bins": rows}
 
@@ -87,7 +88,7 @@ def of_several_labels(rows, classes):
         for column in ("labels", "predictions")
     )
     probabilities = np.array([row["probabilities"] for row in rows], dtype=np.float64)
-    there = truth.any(0)
+    there = np.asarray(truth.any(0))
     precisions = [
         average_precision_score(truth[:, c], probabilities[:, c]) if there[c] else None
         for c in range(len(classes))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,7 +27,7 @@ HEAD = {
 ALL = {"name": "all", "epochs": 2, "lr": {"schedule": {"name": "constant", "lr": 0.05}}}
 BCE = {"name": "binary_cross_entropy"}
 TRIPLET = {"name": "triplet", "classes_per_batch": 3, "images_per_class": 4}
-CASES = {
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "features once": ([HEAD], {}),
     "two stages": ([HEAD, ALL], {"data_workers": 2}),
     "moving average": ([{**ALL, "ema": {"decay": 0.8}}], {"checkpoints": {"weights": "ema"}}),

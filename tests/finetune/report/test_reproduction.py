@@ -40,6 +40,7 @@ def test_a_metric_comes_again_but_for_a_borderline_image_or_a_thousandth_of_a_lo
     found = compared(metric, stored, again, images)
     assert (found is not None) == comes
     if found is not None and stored is not None:
+        assert found.difference is not None
         assert found.difference == again - stored
         assert abs(found.difference) <= found.tolerance
 

@@ -26,7 +26,8 @@ def drawn(images, classes, seed=0):
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_every_figure_is_scikit_learns_on_the_stored_predictions(classes, stored, recomputed, same):
     for seed in range(5):
-        found = answers(*drawn(50, classes, seed), thresholds=[0.3, 0.5, 0.62, 0.9][:classes])
+        logits, labels = drawn(50, classes, seed)
+        found = answers(logits, labels, thresholds=[0.3, 0.5, 0.62, 0.9][:classes])
         same(found.report(), recomputed("several_labels", stored(found)))
 
 
