@@ -117,7 +117,9 @@ def confusions_table(report: Report) -> Table:
 def calibration_table(report: Report) -> Table:
     """A row per bin that has answers."""
     several = report.kind == "several_labels"
-    table = table_of("probability", "labels" if several else "images", "share", "mean", "are so")
+    table = table_of(
+        "probability", "labels" if several else "images", "share", "mean", "of it" if several else "right"
+    )
     for row in report.calibration.bins if report.calibration else ():
         if row.count:
             table.add_row(

@@ -67,7 +67,10 @@ def open_model(path: Path, registry: Registry, device: torch.device | str = "cpu
         SpecInvalid: its backbone is not in the registry.
     """
     about = read_about(path)
-    preprocessing = Preprocessing.from_json(about["preprocessing"])
+    try:
+        preprocessing = Preprocessing.from_json(about["preprocessing"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise WeightsIncompatible(f"{path.name} does not say how images are prepared for it") from error
     network = registry.find(about["backbone"]).make(about["outputs"], preprocessing.crop)
     load_weights(path, network)
     network.eval().requires_grad_(False)
@@ -94,11 +97,21 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
-        plain = {name: texts[name] for name in PLAIN if name in texts or name != "dataset"}
-        return {name: json.loads(text) for name, text in texts.items() if name not in PLAIN} | plain
+        plain = {name: texts[name] for name in PLAIN if name in texts or name not in LATER}
+        needed = {name: json.loads(texts[name]) for name in NEEDED}
+        more = {n: json.loads(text) for n, text in texts.items() if n not in (*PLAIN, *NEEDED)}
+        return needed | more | plain
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise WeightsIncompatible(f"{path.name} is damaged, or no checkpoint of a job") from error
 
 
-# Texts in the metadata that are no JSON; checkpoints from before data had fingerprints have no `dataset`.
-PLAIN = ("format", "backbone", "objective", "job", "stage", "dataset")
+PLAIN = (
+    "format",
+    "backbone",
+    "objective",
+    "job",
+    "stage",
+    "dataset",
+)  # texts in the metadata that are no JSON
+LATER = ("dataset",)  # of these, what checkpoints from before it was written do not have
+NEEDED = ("outputs", "classes", "preprocessing", "global_epoch")

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse
 
 from app.api.state import Db, find_job
-from app.store import checkpoints, epochs, jobs
+from app.store import checkpoints, epochs, job_reports, jobs
 from app.store.records import Epoch
 from app.store.states import ENDED
 from app.web.loading import loading_lines
@@ -60,4 +60,5 @@ def job_page(job_id: str, db: Db) -> HTMLResponse:
         figures=_figures(found),
         checkpoints=checkpoints.list_checkpoints(db, job_id),
         lines=loading_lines(job.resolved_spec),
+        report=job_reports.get_report(db, job_id),
     )

@@ -122,11 +122,22 @@ def _file(path: Path, label: str, param: str) -> Source:
         ) from error
     return Source(
         label=label,
-        read=lambda model: safetensors.torch.load_file(path),
+        read=lambda model: _tensors(path, label, param),
         shapes=shapes,
         backbone=metadata.get("backbone"),
         **_told(metadata),
     )
+
+
+def _tensors(path: Path, label: str, param: str) -> dict[str, Tensor]:
+    """Reads a file that was looked into before; meanwhile it may have been removed or written over."""
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        return tensors
+    except FileNotFoundError as error:
+        raise WeightsNotFound(f"{label} is gone", param) from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsIncompatible(f"{label} can no longer be read", param) from error
 
 
 def _told(metadata: Mapping[str, str]) -> dict[str, Any]:

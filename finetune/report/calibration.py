@@ -1,12 +1,14 @@
 """Expected calibration error, with the bins that it is made of."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 BINS = 10
 
 
-def calibration_of(probabilities: Tensor, right: Tensor, bins: int = BINS) -> dict[str, object]:
+def calibration_of(probabilities: Tensor, right: Tensor, bins: int = BINS) -> dict[str, Any]:
     """Sorts answers into bins of equal width by their probability, and compares it with how many are right.
 
     torchmetrics gives the error without its bins, and has a bin of its own for a probability of exactly 1,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 MOST_CLASSES = 1000  # of a confusion matrix: its size grows with their square
 
@@ -49,9 +50,6 @@ class Counts:
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> list[list[int]] | None:
     """Rows are labels, columns predictions; None where there are too many classes."""
-    # The import takes a second, which only the end of a run is to cost.
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
     if classes > MOST_CLASSES:
         return None
     found: list[list[int]] = multiclass_confusion_matrix(predictions, labels, classes).tolist()

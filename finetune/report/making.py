@@ -35,12 +35,11 @@ def report_on(run: Run) -> Iterator[Event]:
     again = reproduce(run)
     if abs(again.reproduced.difference or 0.0) > ROUNDING:
         yield Warned(_moved(again))
-    old = None
-    if again.model.answer == "classes" and run.blueprint.head.kept:
-        try:
-            old = _old_answers(run, again)
-        except FinetuneError as error:
-            yield Warned(f"the report cannot compare the old classes with how the run began: {error.message}")
+    try:
+        old = _old_answers(run, again)
+    except FinetuneError as error:
+        old = None
+        yield Warned(f"the report cannot compare the old classes with how the run began: {error.message}")
     answers = _answers(run, again, old)
     report = answers.shape.model_validate({**_common(run, again, answers), **answers.report()})
     yield ReportReady(
@@ -60,11 +59,12 @@ def _moved(again: Again) -> str:
     )
 
 
-def _old_answers(run: Run, again: Again) -> OldAnswers:
+def _old_answers(run: Run, again: Again) -> OldAnswers | None:
+    """Of the images of classes whose rows the head kept; None where there are none."""
     kept = [run.dataset.classes.index(name) for name in run.blueprint.head.kept]
     labels = run.val.loader.labels()
-    before = logits_before(run, images_of(kept, labels).tolist())
-    return OldAnswers.of(kept, labels, before, again.outputs)
+    images = images_of(kept, labels).tolist() if again.model.answer == "classes" else []
+    return OldAnswers.of(kept, labels, logits_before(run, images), again.outputs) if images else None
 
 
 def _answers(run: Run, again: Again, old: OldAnswers | None) -> Answers:

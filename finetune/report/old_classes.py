@@ -56,10 +56,8 @@ class OldAnswers:
             found[name] = column
         return found
 
-    def report(self, classes: Sequence[str], labels: Tensor, predictions: Tensor) -> dict[str, Any] | None:
-        """The fields of `finetune.report.fields.OldClasses`; None where no image is of an old class."""
-        if not len(self.images):
-            return None
+    def report(self, classes: Sequence[str], labels: Tensor, predictions: Tensor) -> dict[str, Any]:
+        """The fields of `finetune.report.fields.OldClasses`."""
         own, after = labels[self.images], predictions[self.images]
         answers = {"before": self.before, "after_among_old": self.among_old, "after": after}
         rows = [_row(classes[c], own == c, own, answers) for c in self.classes.tolist()]
@@ -82,7 +80,7 @@ def _row(name: str, of_class: Tensor, labels: Tensor, answers: dict[str, Tensor]
 
 def images_of(kept: Sequence[int], labels: Tensor) -> Tensor:
     """Indices of the images of these classes, int64 (M,)."""
-    return torch.isin(labels, torch.tensor(kept)).nonzero()[:, 0]
+    return torch.isin(labels, torch.tensor(kept, dtype=torch.int64)).nonzero()[:, 0]
 
 
 def logits_before(run: Run, images: Sequence[int]) -> Tensor:

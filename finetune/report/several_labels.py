@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multilabel_confusion_matrix
 
 from finetune.objectives.multilabel import average_precisions, probabilities_of
 from finetune.report.calibration import calibration_of
@@ -78,9 +79,6 @@ class SeveralLabels:
 
     def report(self) -> dict[str, Any]:
         """The fields of `SeveralLabelsReport` that say what the answers are worth."""
-        # The import takes a second, which only the end of a run is to cost.
-        from torchmetrics.functional.classification import multilabel_confusion_matrix
-
         labels, given = self.labels, self.given
         counts, wrong = Counts.of_several(labels, given), labels != given
         there, sure = counts.support > 0, bool(self.finite.all())

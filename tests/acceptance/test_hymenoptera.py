@@ -33,5 +33,10 @@ def test_two_stages_with_their_defaults_end_at_0_93_or_more_on_ants_and_bees(mak
         job = ended(client, client.submit(spec).id, 500)
         assert job.status == "succeeded", job.error
         assert [record.stage for record in client.metrics(job.id)] == ["head"] * 60 + ["all"] * 12
+        report = client.report(job.id)
     assert job.result["val"]["accuracy"] >= 0.93
     assert job.best.value >= 0.93
+    assert report.figures["accuracy"] == job.best.value
+    assert report.matrix is not None
+    assert sum(sum(row) for row in report.matrix) == report.images == 153
+    assert report.reproduced.difference == 0.0

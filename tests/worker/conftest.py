@@ -16,7 +16,15 @@ from app.settings import Settings
 from app.store import jobs
 from app.store.database import Database
 from app.store.migrate import migrate
-from finetune.events import CheckpointFiles, EpochEnded, EpochRecord, Progress, RunEnded
+from finetune.events import (
+    CheckpointFiles,
+    EpochEnded,
+    EpochRecord,
+    Progress,
+    ReportFiles,
+    ReportReady,
+    RunEnded,
+)
 from finetune.recipes import resolve
 from finetune.spec.job import JobSpec
 from worker.engine import AttemptGone
@@ -86,6 +94,19 @@ class FakeAttempt:
             weights, _sha256(weights), 9, state, _sha256(state), 7, "val_accuracy", accuracy, best
         )
         self.say(EpochEnded(record, files))
+
+    def report(self, weights: Path) -> ReportReady:
+        """Writes a report on a checkpoint and tells of it."""
+        self.order.folder.mkdir(parents=True, exist_ok=True)
+        report, predictions = self.order.folder / "report.json", self.order.folder / "predictions.parquet"
+        report.write_bytes(b"report of attempt %d" % self.order.attempt)
+        predictions.write_bytes(b"predictions")
+        files = ReportFiles(report, _sha256(report), 19, predictions, _sha256(predictions), 11)
+        reproduced = {"metric": "val_accuracy", "stored": 0.75, "again": 0.75, "difference": 0.0}
+        figures: dict[str, float | None] = {"accuracy": 0.75, "top_5_accuracy": None}
+        event = ReportReady(weights, files, figures, reproduced, 1.5)
+        self.say(event)
+        return event
 
     def succeed(self) -> None:
         """Tells that all is done."""

@@ -245,3 +245,18 @@ def test_a_jobs_checkpoint_is_read_from_the_file_that_stands_for_it(registry, we
     )
     assert blueprint.head.action == "kept"
     assert same_but_head(state, build(blueprint, 0, 0.0))
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut off"])
+def test_a_file_that_changes_between_drawing_and_building_is_told_by_name(registry, weights_dir, harm):
+    path = weights_dir / "mine.safetensors"
+    safetensors.torch.save_file(tiny_state(registry, 3), path)
+    blueprint = draw(spec_for("tiny", {"file": path.name}), registry, CLASSES, weights_dir, None)
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-9])
+    error = WeightsNotFound if harm == "gone" else WeightsIncompatible
+    with pytest.raises(error, match=r"^mine\.safetensors (is gone|can no longer be read)$") as caught:
+        build(blueprint, seed=0, dropout=0.0)
+    assert caught.value.param == "backbone.weights.file"

@@ -127,3 +127,12 @@ def test_several_labels_become_a_row_of_zeros_and_ones(samples):
         (batch,) = passes.in_order()
         assert batch.labels.dtype == torch.float32
         assert batch.labels.tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1]]
+
+
+def test_some_samples_come_in_the_order_that_is_asked_for(samples):
+    passes = Loader(samples, SIZE.centre, batch_size=2, workers=0, pin=False)
+    batches = list(passes.of([7, 2, 5, 0]))
+    assert [batch.labels.tolist() for batch in batches] == [[7, 2], [5, 0]]
+    whole = views(passes.in_order())
+    assert all(torch.equal(image, whole[label]) for label, image in views(batches).items())
+    assert list(passes.of([])) == []

@@ -11,7 +11,12 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from finetune.data.dataset import Dataset, Sample
 from finetune.objectives import build
-from finetune.objectives.multilabel import average_precisions, best_threshold, positive_weights
+from finetune.objectives.multilabel import (
+    average_precisions,
+    best_threshold,
+    positive_weights,
+    probabilities_of,
+)
 from finetune.spec.objectives import BinaryCrossEntropy
 
 CPU = torch.device("cpu")
@@ -195,3 +200,9 @@ def test_outputs_that_are_no_numbers_have_no_figures_and_break_nothing():
     assert all(math.isnan(value) for value in evaluation.figures.values())
     assert evaluation.sign == "the outputs for validation images are not numbers"
     assert evaluation.metadata == {"thresholds": {"a": 0.5, "b": 0.5}}
+
+
+def test_equal_logits_have_equal_probabilities_wherever_they_lie():
+    logits = torch.full((11, 3), -18.9531)
+    assert len(probabilities_of(logits).unique()) == 1
+    assert probabilities_of(logits).dtype == torch.float32
