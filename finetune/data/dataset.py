@@ -155,7 +155,7 @@ def check_objective(objective: Any, dataset: Dataset) -> None:
         raise SpecInvalid([Problem("objective", message, "unfit_for_dataset")])
     if isinstance(objective, Triplet) and weights_of((*dataset.train, *dataset.val)) is not None:
         message = (
-            f"triplet compares images with one another, and the images of {dataset.name!r} have weights of their "
+            f"triplet compares images with one another, and those of {dataset.name!r} have weights, each its "
             "own: take another objective, or remove the column 'weight'"
         )
         raise SpecInvalid([Problem("objective", message, "unfit_for_dataset")])

@@ -30,13 +30,9 @@ def of_files(paths: Iterable[Path], root: Path) -> str:
 
 
 def of_samples(samples: Iterable[Sample], root: Path) -> str:
-    """Of a split: its files in order, each with what the dataset says about it.
+    """Of a split: its files in order, each with its label. Weights change nothing of what is computed of it.
 
     Raises:
         OSError: a file is not there.
     """
-    return key_of([(of_file(sample.path, root), _said_of(sample)) for sample in samples])
-
-
-def _said_of(sample: Sample) -> dict[str, object]:
-    return {name: value for name, value in vars(sample).items() if name != "path"}
+    return key_of([(of_file(sample.path, root), sample.label) for sample in samples])

@@ -1,8 +1,8 @@
 """Manifests: a table that names a dataset's images, their labels and, where it has that column, their splits.
 
 Columns: `path` (relative to the manifest's folder), `label` (one) or `labels` (any number, in text with `|`
-between them), `split` (train or val), `weight` (how much the image counts in the training loss). Other columns
-are left alone.
+between them), `split` (train or val), `weight` (how much the image counts in the training loss). Other
+columns are left alone.
 """
 
 import re

@@ -58,7 +58,9 @@ def _read(opened: BinaryIO, name: str, table: Table) -> None:
         try:
             cells = {column: batch.column(column).to_pylist() for column in ours}
         except UnicodeDecodeError:
-            table.problems.append(f"row {first + _undecodable(batch)}: is no UTF-8 text: save {name} as UTF-8")
+            table.problems.append(
+                f"row {first + _undecodable(batch)}: is no UTF-8 text: save {name} as UTF-8"
+            )
             return
         table.rows += _rows(cells, first)
 
