@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,14 @@ from finetune.features import compute
 Inputs = Iterator[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
 
 
+class Labelled(NamedTuple):
+    """A training batch on the device. `weights` say how much each image counts, float32 (N,); None: alike."""
+
+    inputs: Tensor
+    labels: Tensor
+    weights: Tensor | None = None
+
+
 class Feed(Protocol):
     """Gives a stage's batches, and the function from inputs to the network's outputs."""
 
@@ -22,7 +30,7 @@ class Feed(Protocol):
     def forward(self) -> Callable[[Tensor], Tensor]:
         """From inputs to outputs."""
 
-    def train(self, epoch: int) -> Inputs:
+    def train(self, epoch: int) -> Iterator[Labelled]:
         """The training batches of an epoch (0-based), in its order and with its views."""
 
     def val(self) -> Inputs:
@@ -47,6 +55,16 @@ class Source:
             )
 
 
+def weighed(inputs: Inputs, batches: Batches, weights: Tensor | None) -> Iterator[Labelled]:
+    """Training inputs with the weights of their images, which `batches` names.
+
+    The weights, one for each image of the split, lie in the CPU's memory: picking there waits for no device.
+    """
+    for (given, labels), batch in zip(inputs, batches, strict=True):
+        own = None if weights is None else weights[batch].to(labels.device, non_blocking=True)
+        yield Labelled(given, labels, own)
+
+
 class ImageFeed:
     """Images through the whole network."""
 
@@ -62,11 +80,13 @@ class ImageFeed:
         self.forward: Callable[[Tensor], Tensor] = model
         self._train, self._val, self._sampling = train, val, sampling
         self._seed, self._stage_index = seed, stage_index
+        self._weights = train.loader.weights()
 
-    def train(self, epoch: int) -> Inputs:
+    def train(self, epoch: int) -> Iterator[Labelled]:
         """See `Feed`."""
         batches = self._sampling.batches(epoch)
-        return self._train.place(self._train.loader.drawn(batches, self._seed, self._stage_index, epoch))
+        drawn = self._train.loader.drawn(batches, self._seed, self._stage_index, epoch)
+        return weighed(self._train.place(drawn), batches, self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""
@@ -93,6 +113,7 @@ class FeatureFeed:
         self.forward: Callable[[Tensor], Tensor] = model.get_submodule(head)
         self._batch_size, self._sampling = train.loader.batch_size, sampling
         self._train = features(model, head, train), train.loader.labels().to(train.device)
+        self._weights = train.loader.weights()
         self._val = features(model, head, val), val.loader.labels().to(val.device)
 
     @staticmethod
@@ -102,9 +123,10 @@ class FeatureFeed:
             index = torch.tensor(batch, device=features.device)
             yield features[index], labels[index]
 
-    def train(self, epoch: int) -> Inputs:
+    def train(self, epoch: int) -> Iterator[Labelled]:
         """See `Feed`."""
-        return self._pick(self._train, self._sampling.batches(epoch))
+        batches = self._sampling.batches(epoch)
+        return weighed(self._pick(self._train, batches), batches, self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune.data.dataset import Dataset
+from finetune.data.dataset import Dataset, weights_of
 from finetune.freezing import BATCH_NORM, alternates
 from finetune.head import Action
 from finetune.modules import summarize
@@ -99,7 +99,7 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
     objective: Any = spec.objective
     return Plan(
         backbone={"name": backbone.name, "parameters": sum(p.numel() for p in model.parameters())},
-        objective=_phrase(objective.model_dump()),
+        objective=_phrase(objective.model_dump()) + _weighing(dataset),
         metric=spec.metric,
         classes=list(blueprint.classes),
         images={"train": len(dataset.train), "val": len(dataset.val)},
@@ -117,6 +117,12 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
         stages=[_planned(table, blueprint) for table in tables],
         warnings=_warnings(spec, blueprint, dataset, tables),
     )
+
+
+def _weighing(dataset: Dataset) -> str:
+    """How the dataset weighs its training images, if it does."""
+    weights = weights_of(dataset.train)
+    return f", images weighed by {min(weights):g} to {max(weights):g}" if weights else ""
 
 
 def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
@@ -221,6 +227,11 @@ def _warnings(
         warnings.append("head.dropout is applied to a head that is kept as it was")
     weights = getattr(spec.objective, "class_weights", "none")  # the triplet objective has none
     for index, table in enumerate(tables):
+        if spec.batch_size * table.stage.accumulate == 1 and weights_of(dataset.train):
+            warnings.append(
+                f"stage {table.name!r}: the images' weights have no effect: they weigh the images of a step "
+                "against one another, and a step takes one"
+            )
         warnings += [
             f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0, weights)
         ]

@@ -12,12 +12,12 @@ import torch
 
 from finetune import freezing
 from finetune.events import Event, Progress, RunEnded
-from finetune.feeds import Feed
+from finetune.feeds import Feed, Labelled
 from finetune.modules import copy_of_state
 from finetune.run import Run
 from finetune.seeds import derive
 from finetune.spec.job import RangeTest
-from finetune.stepping import Labelled, grouped
+from finetune.stepping import grouped
 from finetune.tables import StageTables
 
 SMOOTHING = 0.9  # of the loss, a moving average freed from its start at zero

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from finetune import optimizers
 from finetune.averaging import WeightAverage
 from finetune.device import Compute
-from finetune.feeds import Feed
+from finetune.feeds import Feed, Labelled
 from finetune.mixing import mixing_of
 from finetune.network import Blueprint, logits_and_auxiliary
 from finetune.objectives import Objective, Tally
 from finetune.rematerialize import rematerialized
 from finetune.tables import StageTables
 
-Labelled = tuple[Tensor, Tensor]  # inputs and labels on the device
+Batch = TypeVar("Batch")
 
 
 class Stepper:
@@ -48,20 +48,20 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
-        batches = [self._mixing(inputs, labels) for inputs, labels in batches]
-        weights = [self._objective.weight(labels) for _, labels in batches]
-        total = torch.stack(weights).sum()
+        batches = [self._mixing(batch) for batch in batches]
+        counts = [self._objective.weight(labels, weights) for _, labels, weights in batches]
+        total = torch.stack(counts).sum()
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for (inputs, labels), weight in zip(batches, weights, strict=True):
+        for (inputs, labels, weights), count in zip(batches, counts, strict=True):
             with rematerialized(self._model, self._recomputed), self._compute.autocast():
                 outputs, auxiliary = logits_and_auxiliary(feed.forward(inputs))
-                loss = self._objective.loss(outputs, labels)
+                loss = self._objective.loss(outputs, labels, weights)
                 for output in auxiliary:
-                    loss = loss + self._aux_weight * self._objective.loss(output, labels)
-            share = loss if len(batches) == 1 else loss * (weight / total)
+                    loss = loss + self._aux_weight * self._objective.loss(output, labels, weights)
+            share = loss if len(batches) == 1 else loss * (count / total)
             torch.autograd.backward(self._scaler.scale(share))
-            tally.add(loss, outputs, labels)
+            tally.add(loss, outputs, labels, weights)
             losses.append(share.detach())
         if self._table.stage.max_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
@@ -93,7 +93,7 @@ class Stepper:
             self.average.restore(state["average"])
 
 
-def grouped(batches: Iterator[Labelled], size: int) -> Iterator[list[Labelled]]:
+def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """The batches in lists of `size`, the last one perhaps shorter."""
     while group := list(islice(batches, size)):
         yield group

@@ -225,7 +225,7 @@ def _epoch(
         if len(losses) == LOSS_CHECK_EVERY or step + 1 == steps:
             _check_finite(losses, table.name, epoch, step)
             losses.clear()
-        rate = clock.images(sum(len(labels) for _, labels in batches))
+        rate = clock.images(sum(len(batch.labels) for batch in batches))
         yield run.progress(index, table, epoch, step, rate)
     stepper.release_gradients()
     return tally.figures()

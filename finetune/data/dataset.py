@@ -1,6 +1,7 @@
 """Datasets by their path below the data root: a folder of images, or a manifest."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from finetune.data.paths import Outside, resolve_below
 from finetune.data.splitting import split_by_class, split_by_labels
 from finetune.errors import DatasetInvalid, DatasetNotFound, SpecInvalid
 from finetune.spec.job import DatasetSpec
-from finetune.spec.objectives import BinaryCrossEntropy
+from finetune.spec.objectives import BinaryCrossEntropy, Triplet
 from finetune.spec.problems import Problem, closest
 
 VAL_FRACTION = 0.2
@@ -20,10 +21,14 @@ VAL_FRACTION = 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and the index of its class; with several labels an image their indices, ascending."""
+    """An image and the index of its class; with several labels an image their indices, ascending.
+
+    `weight` is how much it counts in the training loss beside others.
+    """
 
     path: Path
     label: int | tuple[int, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,19 +151,35 @@ def split_listing(listing: Listing, spec: DatasetSpec, seed: int) -> Dataset:
 
 def _samples(images: list[Listed], listing: Listing) -> tuple[Sample, ...]:
     index = {name: i for i, name in enumerate(listing.classes)}
-    several = ((image.path, tuple(sorted(index[name] for name in image.labels))) for image in images)
-    return tuple(Sample(path, labels if listing.multi_label else labels[0]) for path, labels in several)
+    several = ((image, tuple(sorted(index[name] for name in image.labels))) for image in images)
+    return tuple(
+        Sample(image.path, labels if listing.multi_label else labels[0], image.weight)
+        for image, labels in several
+    )
+
+
+def weights_of(samples: Sequence[Sample]) -> list[float] | None:
+    """How much each image counts; None where all count the same, which is as if none had a weight."""
+    weights = [sample.weight for sample in samples]
+    return weights if len(set(weights)) > 1 else None
 
 
 def check_objective(objective: Any, dataset: Dataset) -> None:
     """Holds a spec's objective against the dataset's labels.
 
     Raises:
-        SpecInvalid: the objective takes one label an image, and the dataset's images have any number.
+        SpecInvalid: the objective takes one label an image, and the dataset's images have any number; or it
+            compares images, and they have weights.
     """
     if dataset.multi_label and not isinstance(objective, BinaryCrossEntropy):
         message = (
             f"{objective.name} takes one label an image, and the images of {dataset.name!r} have any number: "
             "take binary_cross_entropy"
+        )
+        raise SpecInvalid([Problem("objective", message, "unfit_for_dataset")])
+    if isinstance(objective, Triplet) and weights_of((*dataset.train, *dataset.val)) is not None:
+        message = (
+            f"triplet compares images with one another, and those of {dataset.name!r} have weights, each its "
+            "own: take another objective, or remove the column 'weight'"
         )
         raise SpecInvalid([Problem("objective", message, "unfit_for_dataset")])

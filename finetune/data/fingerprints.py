@@ -9,7 +9,6 @@ from finetune.cache import key_of
 from finetune.data.dataset import Sample
 from finetune.data.examination import Examination
 from finetune.data.facts import stamp_of
-from finetune.data.listing import Listed
 
 
 def of_file(path: Path, root: Path) -> str:
@@ -28,23 +27,19 @@ def of_stat(path: Path, found: os.stat_result, root: Path) -> str:
 
 
 def of_samples(samples: Iterable[Sample], root: Path) -> str:
-    """Of a split: its files in order, each with what the dataset says about it.
+    """Of a split: its files in order, each with its label. Weights change nothing of what is computed of it.
 
     Raises:
         OSError: a file is not there.
     """
-    return key_of([(of_file(sample.path, root), _said_of(sample)) for sample in samples])
-
-
-def _said_of(sample: Sample | Listed) -> dict[str, object]:
-    return {name: value for name, value in vars(sample).items() if name != "path" and value is not None}
+    return key_of([(of_file(sample.path, root), sample.label) for sample in samples])
 
 
 def of_dataset(examination: Examination) -> str | None:
     """Of what can be trained on: SHA-256 over each sound image in order, with all that is said about it.
 
-    That is its split as listed, its path in the dataset's folder, its labels (and weight, if it has one), and
-    the SHA-256 of its content: it depends neither on where the dataset lies nor on when it was copied. None
+    That is its split as listed, its path in the dataset's folder, its labels, its weight, and the SHA-256 of
+    its content: it depends neither on where the dataset lies nor on when it was copied. None
     where there is nothing to train on.
     """
     sound = examination.sound()
@@ -53,6 +48,6 @@ def of_dataset(examination: Examination) -> str | None:
     digest = hashlib.sha256()
     for split, images in sound.items():
         for image in images:
-            content = examination.facts[image.path].sha256
-            digest.update(repr((split, examination.name(image.path), _said_of(image), content)).encode())
+            name, content = examination.name(image.path), examination.facts[image.path].sha256
+            digest.update(repr((split, name, image.labels, image.weight, content)).encode())
     return digest.hexdigest()

@@ -11,10 +11,11 @@ Counts = dict[str, dict[str, int]]  # images by split and class
 
 @dataclass(frozen=True)
 class Listed:
-    """An image and the names of its classes."""
+    """An image, the names of its classes, and how much it counts in the training loss."""
 
     path: Path
     labels: tuple[str, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from finetune.data.augmentation import View
-from finetune.data.dataset import Sample
+from finetune.data.dataset import Sample, weights_of
 from finetune.data.decoding import decode
 from finetune.data.sampling import Batches, batches_of
 from finetune.seeds import derive
@@ -96,6 +96,11 @@ class Loader:
     def labels(self) -> Tensor:
         """The labels of all samples in the dataset's order, as in a batch."""
         return label_tensor([sample.label for sample in self.samples], self._classes)
+
+    def weights(self) -> Tensor | None:
+        """How much each sample counts in the training loss, float32 (N,); None where all count the same."""
+        weights = weights_of(self.samples)
+        return None if weights is None else torch.tensor(weights)
 
     def in_order(self) -> Iterator[Batch]:
         """Every sample once, in the dataset's order."""

@@ -1,49 +1,44 @@
 """Manifests: a table that names a dataset's images, their labels and, where it has that column, their splits.
 
-Columns: `path` (relative to the manifest's folder), `label` (one) or `labels` (any number, with `|` between
-them), `split` (train or val). Other columns are left alone.
+Columns: `path` (relative to the manifest's folder), `label` (one) or `labels` (any number, in text with `|`
+between them), `split` (train or val), `weight` (how much the image counts in the training loss). Other
+columns are left alone.
 """
 
-import csv
-import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from math import nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from finetune.data import csv_rows, parquet_rows
 from finetune.data.listing import SPLITS, Counts, Listed, Listing, class_problems
 from finetune.data.paths import Outside, resolve_below
-from finetune.spec.problems import closest
+from finetune.data.rows import Row, Table
 
-SUFFIX = ".csv"
-BETWEEN_LABELS = "|"
+READERS: dict[str, Callable[[Path], Table]] = {
+    csv_rows.SUFFIX: csv_rows.read_csv,
+    parquet_rows.SUFFIX: parquet_rows.read_parquet,
+}
 MOST_SHOWN = 10  # problems
-
-
-@dataclass
-class Table:
-    """A file's columns and rows, each row with the line on which it ends; and what could not be read."""
-
-    columns: list[str] = field(default_factory=list)
-    rows: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6  # so that sums over any dataset are sound in float32
 
 
 def is_manifest(path: Path) -> bool:
     """Whether a path is a file that is named like a manifest."""
-    return path.suffix.lower() == SUFFIX and path.is_file()
+    return path.suffix.lower() in READERS and path.is_file()
 
 
 def list_manifest(file: Path, name: str, root: Path) -> Listing:
     """Lists the images that a manifest below the data root (both real paths) names."""
-    table = _read_csv(file)
-    wrong_columns = _column_problems(table.columns) if table.columns else []
-    if wrong_columns or not table.rows:
-        return Listing(name, (), {"train": ()}, {"train": {}}, _shown([*wrong_columns, *table.problems]))
-    rows = _Rows(table.columns, _Files(file.parent, root))
-    for line, row in table.rows:
-        rows.add(line, row)
+    table = READERS[file.suffix.lower()](file)
+    if not table.rows:
+        return Listing(name, (), {"train": ()}, {"train": {}}, _shown(table.problems))
+    rows = _Rows(table, _Files(file.parent, root))
+    for row in table.rows:
+        rows.add(row)
     problems = table.problems + rows.problems
     classes = tuple(sorted({label for by in rows.said.values() for label in by}))
     if rows.understood and not table.problems:
@@ -74,53 +69,6 @@ def _shown(problems: list[str]) -> tuple[str, ...]:
     return (*problems[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else []))
 
 
-def _read_csv(file: Path) -> Table:
-    """Reads UTF-8 text, with or without a byte order mark."""
-    table = Table()
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        table.problems.append(f"{file.name} cannot be read ({error.strerror})")
-        return table
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        table.problems.append(f"line {line}: is no UTF-8 text: save {file.name} as UTF-8")
-        return table
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        table.columns = [cell.strip() for cell in next(reader, [])]
-        for cells in reader:
-            if len(cells) == len(table.columns):
-                table.rows.append((reader.line_num, dict(zip(table.columns, cells, strict=True))))
-            elif cells:
-                table.problems.append(
-                    f"line {reader.line_num}: has {len(cells)} cells, and the first line has "
-                    f"{len(table.columns)}: put quotes around a cell that holds a comma"
-                )
-    except csv.Error as error:
-        table.problems.append(f"line {reader.line_num}: is no CSV ({error})")
-    if not table.rows and not table.problems:
-        table.problems.append(
-            f"{file.name} has no rows: the first line names the columns, every other one an image"
-        )
-    return table
-
-
-def _column_problems(columns: list[str]) -> list[str]:
-    problems = []
-    if "path" not in columns:
-        problems.append(f"line 1: there is no column 'path'; {closest('path', columns)}")
-    if "label" in columns and "labels" in columns:
-        problems.append("line 1: has the columns 'label' and 'labels': keep one of them")
-    if "label" not in columns and "labels" not in columns:
-        problems.append(f"line 1: there is no column 'label' or 'labels'; {closest('label', columns)}")
-    if "weight" in columns:
-        problems.append("line 1: the column 'weight' is not supported yet: remove it or give it another name")
-    ours = ("path", "label", "labels", "split")
-    problems += [f"line 1: the column {c!r} stands twice" for c in ours if columns.count(c) > 1]
-    return problems
-
-
 class _Rows:
     """Turns rows into images by split, and says by line what is wrong with them.
 
@@ -128,67 +76,78 @@ class _Rows:
     is wrong, without which the counts mean little.
     """
 
-    def __init__(self, columns: list[str], files: "_Files") -> None:
-        splits = SPLITS if "split" in columns else ("train",)
-        self.multi_label = "labels" in columns
+    def __init__(self, table: Table, files: "_Files") -> None:
+        self._has_splits = "split" in table.columns
+        self.multi_label = "labels" in table.columns
+        splits = SPLITS if self._has_splits else ("train",)
         self.images: dict[str, list[Listed]] = {split: [] for split in splits}
         self.said: Counts = {split: {} for split in splits}
         self.problems: list[str] = []
         self.understood = True
-        self._files, self._lines = files, dict[Path, int]()
+        self._files, self._numbers = files, dict[Path, int]()
+        self._counted_in = table.counted_in
 
-    def add(self, line: int, row: Mapping[str, str]) -> None:
+    def add(self, row: Row) -> None:
         """Reads a row."""
         wrong = len(self.problems)
-        labels, split = self._labels(line, row), self._split(line, row)
+        labels, split = self._labels(row), self._split(row)
         self.understood = self.understood and len(self.problems) == wrong
-        path = self._path(line, row["path"])
+        path, weight = self._path(row), self._weight(row)
         if split is None:
             return
         for label in labels:
             self.said[split][label] = self.said[split].get(label, 0) + 1
         if path is not None:
-            self.images[split].append(Listed(path, labels))
+            self.images[split].append(Listed(path, labels, weight))
 
-    def _labels(self, line: int, row: Mapping[str, str]) -> tuple[str, ...]:
-        if not self.multi_label:
-            labels = [row["label"].strip()]
-        elif row["labels"].strip():
-            labels = [label.strip() for label in row["labels"].split(BETWEEN_LABELS)]
-        else:
-            return ()
+    def _labels(self, row: Row) -> tuple[str, ...]:
+        labels = [label.strip() for label in row.labels]
         if "" in labels:
-            self._note(line, "a label is empty")
+            self._note(row, "a label is empty")
         for label in sorted({label for label in labels if labels.count(label) > 1} - {""}):
-            self._note(line, f"the label {_quoted(label)} stands twice")
+            self._note(row, f"the label {_quoted(label)} stands twice")
         for label in labels:
             if not label.isprintable():
-                self._note(line, f"the label {_quoted(label)} has characters that cannot be shown")
+                self._note(row, f"the label {_quoted(label)} has characters that cannot be shown")
         return tuple(label for label in labels if label)
 
-    def _split(self, line: int, row: Mapping[str, str]) -> str | None:
-        split = row.get("split", "train").strip()
+    def _split(self, row: Row) -> str | None:
+        split = row.split.strip() if self._has_splits else "train"
         if split in SPLITS:
             return split
-        self._note(line, f"the split is {_quoted(split)}: say train or val")
+        self._note(row, f"the split is {_quoted(split)}: say train or val")
         return None
 
-    def _path(self, line: int, relative: str) -> Path | None:
-        if not relative.strip():
+    def _path(self, row: Row) -> Path | None:
+        if not row.path.strip():
             problem = "the path is empty"
-        elif (path := self._files.find(relative)) is None:
-            problem = f"{_quoted(relative)} leads out of the data root, or has '..' in it"
+        elif (path := self._files.find(row.path)) is None:
+            problem = f"{_quoted(row.path)} leads out of the data root, or has '..' in it"
         elif not path.is_file():
-            problem = f"there is no file {_quoted(relative)}"
-        elif self._lines.setdefault(path, line) != line:
-            problem = f"{_quoted(relative)} stands on line {self._lines[path]} already"
+            problem = f"there is no file {_quoted(row.path)}"
+        elif (first := self._numbers.setdefault(path, row.number)) != row.number:
+            problem = f"{_quoted(row.path)} stands on {self._counted_in} {first} already"
         else:
             return path
-        self._note(line, problem)
+        self._note(row, problem)
         return None
 
-    def _note(self, line: int, problem: str) -> None:
-        self.problems.append(f"line {line}: {problem}")
+    def _weight(self, row: Row) -> float:
+        """An empty cell says 1. No image counts 0: a step over such images alone would have no mean."""
+        text = row.weight.strip()
+        if not text:
+            return 1.0
+        weight = float(text) if NUMBER.fullmatch(text) else nan
+        if LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            return weight
+        cure = f"take a number from {LEAST_WEIGHT:f} to {MOST_WEIGHT:.0f}"
+        if weight == 0:
+            cure += f", or remove the {self._counted_in} if the image is to count nothing"
+        self._note(row, f"the weight is {_quoted(text)}: {cure}")
+        return 1.0
+
+    def _note(self, row: Row, problem: str) -> None:
+        self.problems.append(f"{self._counted_in} {row.number}: {problem}")
 
 
 def _quoted(text: str) -> str:

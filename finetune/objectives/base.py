@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from finetune.learning import ADVICE
@@ -27,23 +28,31 @@ class Evaluation:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+def total_weight(labels: Tensor, weights: Tensor | None) -> Tensor:
+    """How many images a batch has, or the sum of their weights; a scalar."""
+    return torch.tensor(float(len(labels)), device=labels.device) if weights is None else weights.sum()
+
+
 class Tally(Protocol):
     """An epoch's training figures, kept on the device so that no step waits for them."""
 
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Counts a batch: its mean loss, the outputs (N, …) and the labels."""
+    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Counts a batch: its mean loss, the outputs (N, …), the labels, and the images' weights if any."""
 
     def figures(self) -> dict[str, float]:
         """The figures over all that was counted; `loss` is among them."""
 
 
 class Objective(Protocol):
-    """An objective of a run. Labels are int64 (N,), or float32 (N, classes) where an image has several."""
+    """An objective of a run. Labels are int64 (N,), or float32 (N, classes) where an image has several.
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch, a scalar."""
+    Weights of images are float32 (N,) and above 0. A whole number is like so many of the image in the batch.
+    """
 
-    def weight(self, labels: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The mean loss of a batch, a scalar; with weights the weighted mean."""
+
+    def weight(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """What the mean of this batch counts beside the means of others, a scalar.
 
         Batches whose gradients make one step are weighed with it, so that the step is that of one batch.

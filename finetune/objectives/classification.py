@@ -8,13 +8,12 @@ from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from finetune.data.dataset import Dataset
 from finetune.learning import nothing_learnt
-from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.objectives.base import Evaluation, Forward, LabelledBatches, total_weight
 from finetune.objectives.tallies import LossAndShare
 from finetune.spec.objectives import CrossEntropy, Focal
 
-Loss = Callable[
-    [Tensor, Tensor], Tensor
-]  # logits (N, classes), labels (N,) or shares (N, classes) → the mean
+# Logits (N, classes), labels (N,) or shares (N, classes), "mean" or "none" → the mean, or the terms (N,).
+Loss = Callable[[Tensor, Tensor, str], Tensor]
 
 
 class Classification:
@@ -31,8 +30,9 @@ class Classification:
         """Cross-entropy with label smoothing and class weights."""
         weights = _weights(spec.class_weights, dataset, device)
 
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(logits, labels, weight=weights, label_smoothing=spec.label_smoothing)
+        def loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+            smoothing = spec.label_smoothing
+            return F.cross_entropy(logits, labels, weights, reduction=reduction, label_smoothing=smoothing)
 
         return cls(loss, weights, dataset.classes, device)
 
@@ -41,20 +41,23 @@ class Classification:
         """Focal loss (Lin et al. 2017) with class weights."""
         weights = _weights(spec.class_weights, dataset, device)
 
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return focal_loss(logits, labels, spec.gamma, weights)
+        def loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+            return focal_loss(logits, labels, spec.gamma, weights, reduction)
 
         return cls(loss, weights, dataset.classes, device)
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """See `Objective`."""
-        return self._loss(outputs, labels)
+    def loss(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """See `Objective`. An image's weight and its class's weight are multiplied."""
+        if weights is None:
+            return self._loss(outputs, labels, "mean")
+        return (self._loss(outputs, labels, "none") * weights).sum() / self.weight(labels, weights)
 
-    def weight(self, labels: Tensor) -> Tensor:
+    def weight(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """See `Objective`. With class weights torch's mean divides by their sum over hard labels."""
         if self._class_weights is None or labels.ndim > 1:
-            return torch.tensor(float(len(labels)), device=labels.device)
-        return self._class_weights[labels].sum()
+            return total_weight(labels, weights)
+        of_classes = self._class_weights[labels]
+        return of_classes.sum() if weights is None else (of_classes * weights).sum()
 
     def tally(self) -> LossAndShare:
         """See `Objective`."""
@@ -82,7 +85,9 @@ def right(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     return (logits.argmax(1) == hard).sum(), len(labels)
 
 
-def focal_loss(logits: Tensor, labels: Tensor, gamma: float, class_weights: Tensor | None) -> Tensor:
+def focal_loss(
+    logits: Tensor, labels: Tensor, gamma: float, class_weights: Tensor | None, reduction: str = "mean"
+) -> Tensor:
     """The mean over a batch of w_c (1 - p_c)^gamma · -log p_c, c the label, divided by the mean of w_c.
 
     Args:
@@ -90,12 +95,15 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float, class_weights: Tens
         labels: int64 (N,), or shares of the classes (N, classes), whose terms are then added up by share.
         gamma: 0 is cross-entropy.
         class_weights: (classes,), or none. For hard labels the weighted mean, as torch's cross-entropy.
+        reduction: `none` gives each image's term, (N,), with nothing divided.
     """
     shares = labels if labels.ndim > 1 else F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     log_p = F.log_softmax(logits, 1)
     # A probability that has rounded to 1 would have an infinite slope below gamma 1, and NaN with its 0 loss.
     unsure = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).eps)
     terms = -shares * unsure**gamma * log_p
+    if reduction == "none":
+        return (terms if class_weights is None else terms * class_weights).sum(1)
     if class_weights is None:
         return terms.sum() / len(labels)
     weighted = (terms * class_weights).sum()

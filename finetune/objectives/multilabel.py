@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
 from finetune.data.dataset import Dataset
-from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.objectives.base import Evaluation, Forward, LabelledBatches, total_weight
 from finetune.objectives.tallies import LossAndShare
 from finetune.spec.objectives import BinaryCrossEntropy
 
@@ -31,14 +31,19 @@ class MultiLabel:
             weights = positive_weights(dataset.class_counts(), len(dataset.train)).to(device)
         return cls(weights, dataset.classes, device)
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """See `Objective`. The mean over images and classes."""
         targets = targets_of(labels, outputs)
-        return F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=self._pos_weight)
+        if weights is None:
+            return F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=self._pos_weight)
+        terms = F.binary_cross_entropy_with_logits(
+            outputs, targets, pos_weight=self._pos_weight, reduction="none"
+        )
+        return (terms.mean(1) * weights).sum() / weights.sum()
 
-    def weight(self, labels: Tensor) -> Tensor:
+    def weight(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """See `Objective`."""
-        return torch.tensor(float(len(labels)), device=labels.device)
+        return total_weight(labels, weights)
 
     def tally(self) -> LossAndShare:
         """See `Objective`."""

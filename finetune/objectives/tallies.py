@@ -17,21 +17,27 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 class LossAndShare:
     """The mean loss over all images, and the share of what was judged that is so: an accuracy, say.
 
+    Where images have weights the loss is the weighted mean, as in training; the share counts each image once.
     Sums over batches are kept on the device, so that no step waits for them.
     """
 
     def __init__(self, device: torch.device, name: str, judge: Judge) -> None:
-        self._name, self._judge, self._images = name, judge, 0
+        self._name, self._judge = name, judge
+        self._counted: int | Tensor = 0  # images, or the sum of their weights
         self._loss, self._so, self._of = torch.zeros(3, dtype=exact_dtype(device), device=device)
 
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Counts a batch: its mean loss, the outputs (N, …) and the labels."""
+    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Counts a batch: its mean loss, the outputs (N, …), the labels, and the images' weights if any."""
         so, of = self._judge(outputs.detach(), labels)
-        self._loss += loss.detach().to(self._loss.dtype) * len(labels)
+        count = len(labels) if weights is None else weights.sum(dtype=self._loss.dtype)
+        self._loss += loss.detach().to(self._loss.dtype) * count
         self._so += so
         self._of += of
-        self._images += len(labels)
+        self._counted = self._counted + count
 
     def figures(self) -> dict[str, float]:
         """The figures over all that was counted."""
-        return {"loss": self._loss.item() / self._images, self._name: self._so.item() / self._of.item()}
+        return {
+            "loss": self._loss.item() / float(self._counted),
+            self._name: self._so.item() / self._of.item(),
+        }

@@ -8,7 +8,7 @@ from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 from torch import Tensor
 
 from finetune.learning import EMBEDDING_ADVICE, collapsed
-from finetune.objectives.base import Evaluation, Forward, LabelledBatches
+from finetune.objectives.base import Evaluation, Forward, LabelledBatches, total_weight
 from finetune.objectives.embeddings import Neighbours, placed, retrieval
 from finetune.objectives.tallies import LossAndShare, exact_dtype
 from finetune.spec.objectives import Triplet
@@ -44,17 +44,18 @@ class Embedding:
             self._miner, reducer = BatchHardMiner(distance=distance), MeanReducer()
         self._loss = TripletMarginLoss(spec.margin, distance=distance, reducer=reducer)
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """See `Objective`."""
+    def loss(self, outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """See `Objective`. Datasets whose images have weights are refused before (`check_objective`)."""
+        assert weights is None, "a triplet is of three images, each with a weight of its own"
         with torch.autocast(outputs.device.type, enabled=False):
             embeddings = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
             mined = None if self._miner is None else self._miner(embeddings, labels)
             loss: Tensor = self._loss(embeddings, labels, mined)
             return loss
 
-    def weight(self, labels: Tensor) -> Tensor:
+    def weight(self, labels: Tensor, weights: Tensor | None = None) -> Tensor:
         """See `Objective`. Each batch counts by its images: its triplets are its own."""
-        return torch.tensor(float(len(labels)), device=labels.device)
+        return total_weight(labels, weights)
 
     def tally(self) -> LossAndShare:
         """See `Objective`."""

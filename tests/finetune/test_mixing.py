@@ -3,9 +3,10 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn import functional as F  # noqa: N812  # the field's usual name
 
+from finetune.feeds import Labelled
 from finetune.mixing import MIXES, mixing_of
 from finetune.spec.augmentations import Mix
-from finetune.spec.objectives import CrossEntropy
+from finetune.spec.objectives import BinaryCrossEntropy, CrossEntropy, Focal
 
 CLASSES = 5
 LABELS = torch.tensor([3, 0, 2, 4, 1, 0])
@@ -14,7 +15,8 @@ BOTH = ["mixup", "cutmix"]
 
 
 def mixing(name, **fields):
-    return mixing_of(TypeAdapter(Mix).validate_python({"name": name, **fields}), CLASSES)
+    mix = mixing_of(TypeAdapter(Mix).validate_python({"name": name, **fields}), CLASSES)
+    return lambda images, labels: mix(Labelled(images, labels))[:2]
 
 
 def batch(count=6, side=16):
@@ -131,25 +133,25 @@ def test_images_with_several_labels_get_shares_of_all_of_them(name):
 
 
 def test_without_a_mix_images_and_hard_labels_go_through():
-    images, labels = mixing_of(None, CLASSES)(batch(), LABELS)
-    assert torch.equal(images, batch())
-    assert labels is LABELS
+    given = Labelled(batch(), LABELS)
+    assert mixing_of(None, CLASSES)(given) is given
 
 
 class Data:
     """As much of a dataset as an objective looks at."""
 
     classes = tuple("abcde")
+    train = range(100)
 
     @staticmethod
     def class_counts():
         return [10, 40, 20, 5, 25]
 
 
-def objective(**fields):
+def objective(kind=CrossEntropy, **fields):
     from finetune import objectives
 
-    return objectives.build(CrossEntropy(**fields), Data, torch.device("cpu"))  # type: ignore[arg-type]  # as above
+    return objectives.build(kind(**fields), Data, torch.device("cpu"))  # type: ignore[arg-type]  # as above
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -179,3 +181,58 @@ def test_with_class_weights_each_class_of_a_mixture_counts_by_its_weight(smoothi
     if not smoothing:
         by_hand = -(weights * shares * F.log_softmax(logits, 1)).sum() / len(LABELS)
         torch.testing.assert_close(weighted(logits, shares), by_hand)
+
+
+WEIGHTS = torch.tensor([1.0, 0.25, 3.0, 1e-6, 40.0, 1.0])
+KINDS = [
+    (CrossEntropy, {}),
+    (CrossEntropy, {"label_smoothing": 0.1}),
+    (CrossEntropy, {"class_weights": "balanced"}),
+    (Focal, {"name": "focal", "class_weights": "balanced"}),
+    (BinaryCrossEntropy, {"name": "binary_cross_entropy", "class_weights": "balanced"}),
+]
+
+
+def weighed(name, seed=2):
+    torch.manual_seed(seed)
+    mix = mixing_of(TypeAdapter(Mix).validate_python({"name": name, "alpha": 1.0}), CLASSES)
+    return mix(Labelled(batch(), LABELS, WEIGHTS))
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("kind", "fields"), KINDS, ids=[f"{k.__name__} {f}" for k, f in KINDS])
+def test_each_label_of_a_mixture_counts_by_its_share_and_by_the_weight_of_its_own_image(name, kind, fields):
+    counted = objective(kind, **fields)
+    logits = torch.randn(6, CLASSES, generator=torch.Generator().manual_seed(1))
+    share = share_of_own(mixed(name, 2, alpha=1.0)[1])[0]
+    _, shares, weights = weighed(name)
+    assert weights is not None
+    torch.testing.assert_close(weights, share * WEIGHTS + (1 - share) * WEIGHTS.roll(1))
+
+    def total(labels, of_images):
+        """The sum of the weighted losses, image by image, of which torch's means over shares are made."""
+        hard = F.one_hot(labels, CLASSES).float()
+        own = [counted.loss(logits[[i]], hard[[i]]) * of_images[i] for i in range(6)]
+        return torch.stack(own).sum()
+
+    both = share * total(LABELS, WEIGHTS) + (1 - share) * total(BEFORE, WEIGHTS.roll(1))
+    torch.testing.assert_close(counted.loss(logits, shares, weights), both / WEIGHTS.sum())
+    torch.testing.assert_close(counted.weight(shares, weights), WEIGHTS.sum())
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_weights_change_nothing_of_how_images_are_mixed(name):
+    images, shares, _ = weighed(name)
+    plain, _ = mixed(name, 2, alpha=1.0)
+    assert torch.equal(images, plain)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    assert shares[3, LABELS[3]] < 1e-4  # its weight is next to nothing, whatever its part of the image
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_one_image_alone_keeps_its_weight(name):
+    mix = mixing_of(TypeAdapter(Mix).validate_python(name), CLASSES)
+    _, shares, weights = mix(Labelled(batch(1), LABELS[:1], WEIGHTS[1:2]))
+    assert shares.tolist() == [[0, 0, 0, 1, 0]]
+    assert weights is not None
+    assert weights.tolist() == [0.25]

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import shutil
 
@@ -79,6 +80,11 @@ def test_a_split_is_its_samples_in_order_with_their_labels(root):
     ]
     assert len({of_samples(variant, root) for variant in variants}) == len(variants)
     assert of_samples(samples(root), root) == of_samples(tuple(samples(root)), root)
+
+
+def test_weights_are_not_told_apart_as_nothing_is_computed_of_them(root):
+    weighed = [dataclasses.replace(sample, weight=3.0) for sample in samples(root)]
+    assert of_samples(weighed, root) == of_samples(samples(root), root)
 
 
 def test_a_file_that_is_not_there_has_no_fingerprint(root):

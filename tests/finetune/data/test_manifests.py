@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.data.dataset import check_objective, dataset_names, find_dataset, list_dataset, open_dataset
+from finetune.data.dataset import (
+    check_objective,
+    dataset_names,
+    find_dataset,
+    list_dataset,
+    open_dataset,
+    weights_of,
+)
 from finetune.data.listing import Listed
 from finetune.data.splitting import split_by_labels
 from finetune.errors import DatasetInvalid, DatasetNotFound, SpecInvalid
@@ -151,6 +158,62 @@ def test_about_the_fraction_of_images_with_several_labels_is_held_out():
     assert split_by_labels(images, 0.1, 1) != split_by_labels(images, 0.1, 2)
 
 
+WEIGHTS = ["images/00.png,a,0.5", "images/01.png,a, 3 ", "images/02.png,b,", "images/03.png,b,1e-2"]
+
+
+def test_a_weight_says_how_much_an_image_counts_and_an_empty_one_is_1(write):
+    root = write(*WEIGHTS, header="path,label,weight")
+    listed = list_dataset(root, "birds/labels.csv").images["train"]
+    assert {image.path.name: image.weight for image in listed} == {
+        "00.png": 0.5,
+        "01.png": 3.0,
+        "02.png": 1.0,
+        "03.png": 0.01,
+    }
+    dataset = opened(root)
+    assert {image.path: image.weight for image in listed} == {
+        sample.path: sample.weight for sample in (*dataset.train, *dataset.val)
+    }
+
+
+def test_without_the_column_every_image_counts_1(write):
+    assert {sample.weight for sample in opened(write(*rows(*"aabb"))).train} == {1.0}
+
+
+BETWEEN = "take a number from 0.000001 to 1000000"
+NO_WEIGHTS = ["-1", "nan", "inf", "much", "1_0", "1,5", "0x1", "1e-7", "1000001", "1e999", "1" * 101, "٣"]
+
+
+@pytest.mark.parametrize("text", NO_WEIGHTS)
+def test_what_is_no_weight_is_told_with_its_line(write, text):
+    root = write(*WEIGHTS, f'images/04.png,b,"{text}"', header="path,label,weight")
+    shown = text if len(text) <= 100 else "1" * 99 + "…"
+    assert problems(root) == [f"line 6: the weight is {shown!r}: {BETWEEN}"]
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "-0", "0e5"])
+def test_no_image_counts_nothing(write, text):
+    root = write(*WEIGHTS, f"images/04.png,b,{text}", header="path,label,weight")
+    assert problems(root) == [
+        f"line 6: the weight is {text!r}: {BETWEEN}, or remove the line if the image is to count nothing"
+    ]
+
+
+@pytest.mark.parametrize("text", ["0.000001", "1000000", "+2.", ".5", "1E3"])
+def test_weights_are_numbers_as_they_are_usually_written(write, text):
+    root = write(*WEIGHTS, f"images/04.png,b,{text}", header="path,label,weight")
+    listed = list_dataset(root, "birds/labels.csv")
+    assert listed.problems == ()
+    assert listed.images["train"][-1].weight == float(text)
+
+
+def test_images_that_all_count_the_same_have_no_weights(write):
+    same = opened(write(*[f"{row},2.5" for row in rows(*"aabb")], header="path,label,weight"))
+    assert weights_of(same.train) is None
+    other = opened(write(*WEIGHTS, header="path,label,weight"), val_fraction=0.5)
+    assert weights_of((*other.train, *other.val)) == [sample.weight for sample in (*other.train, *other.val)]
+
+
 MULTI = "path,labels"
 SPLIT = "path,label,split"
 SENTENCES = [
@@ -160,11 +223,7 @@ SENTENCES = [
     ("path,lable", rows(*"ab"), "line 1: there is no column 'label' or 'labels'; did you mean 'lable'?"),
     ("path,label,labels", ["x,a,a"], "line 1: has the columns 'label' and 'labels': keep one of them"),
     ("path,label,path", ["x,a,x"], "line 1: the column 'path' stands twice"),
-    (
-        "path,label,weight",
-        ["images/00.png,a,1"],
-        "line 1: the column 'weight' is not supported yet: remove it or give it another name",
-    ),
+    ("path,label,weight,weight", ["x,a,1,1"], "line 1: the column 'weight' stands twice"),
     ("path,label", [*rows(*"aabb"), ",a"], "line 6: the path is empty"),
     ("path,label", [*rows(*"aabb"), "x.png,a"], "line 6: there is no file 'x.png'"),
     ("path,label", [*rows(*"aabb"), "images,a"], "line 6: there is no file 'images'"),
@@ -288,8 +347,12 @@ def test_manifests_are_datasets_of_the_root_and_one_folder_below(write, root):
     write()
     write(name="birds/images/deep.csv")
     write(name="birds/.hidden.csv")
+    write(name="birds/table.Parquet")
     (root / "folder.csv").mkdir()
-    assert dataset_names(root) == ["all.csv", "birds", "birds/labels.csv", "folder.csv"]
+    (root / "folder.parquet").mkdir()
+    assert dataset_names(root) == [
+        *("all.csv", "birds", "birds/labels.csv", "birds/table.Parquet", "folder.csv", "folder.parquet")
+    ]
     assert find_dataset(root, "birds/images/deep.csv").name == "deep.csv"
     with pytest.raises(DatasetNotFound, match=r"did you mean 'birds/labels.csv'"):
         find_dataset(root, "birds/label.csv")
@@ -308,6 +371,23 @@ def test_an_objective_of_one_label_is_refused_for_several(write, objective):
         "take binary_cross_entropy"
     )
     check_objective(objective, opened(write(*rows(*"aabb"))))
+
+
+def test_the_triplet_objective_is_refused_for_images_with_weights(write):
+    objective = Triplet(name="triplet")
+    weighed = opened(write(*WEIGHTS, header="path,label,weight"))
+    with pytest.raises(SpecInvalid) as refused:
+        check_objective(objective, weighed)
+    (problem,) = refused.value.problems
+    assert (problem.param, problem.code) == ("objective", "unfit_for_dataset")
+    assert problem.message == (
+        "triplet compares images with one another, and those of 'birds/labels.csv' have weights, each its "
+        "own: take another objective, or remove the column 'weight'"
+    )
+    check_objective(CrossEntropy(), weighed)
+    check_objective(
+        objective, opened(write(*[f"{row},1" for row in rows(*"aabb")], header="path,label,weight"))
+    )
 
 
 def test_binary_cross_entropy_fits_every_dataset(write):

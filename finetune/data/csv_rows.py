@@ -1,0 +1,53 @@
+"""Manifests in CSV, read as rows."""
+
+import csv
+import io
+from pathlib import Path
+
+from finetune.data.rows import Row, Table, column_problems, split_labels
+
+SUFFIX = ".csv"
+
+
+def read_csv(file: Path) -> Table:
+    """Reads UTF-8 text, with or without a byte order mark. A row's number is the line on which it ends."""
+    table = Table("line")
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        table.problems.append(f"{file.name} cannot be read ({error.strerror})")
+        return table
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        table.problems.append(f"line {line}: is no UTF-8 text: save {file.name} as UTF-8")
+        return table
+    _read_lines(text, table)
+    if not table.rows and not table.problems:
+        table.problems.append(
+            f"{file.name} has no rows: the first line names the columns, every other one an image"
+        )
+    return table
+
+
+def _read_lines(text: str, table: Table) -> None:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        table.columns = [cell.strip() for cell in next(reader, [])]
+        if table.columns:
+            table.problems += column_problems(table.columns, "line 1")
+        sound = not table.problems
+        for cells in reader:
+            if cells and len(cells) != len(table.columns):
+                table.problems.append(
+                    f"line {reader.line_num}: has {len(cells)} cells, and the first line has "
+                    f"{len(table.columns)}: put quotes around a cell that holds a comma"
+                )
+            elif cells and sound:
+                table.rows.append(_row(reader.line_num, dict(zip(table.columns, cells, strict=True))))
+    except csv.Error as error:
+        table.problems.append(f"line {reader.line_num}: is no CSV ({error})")
+
+
+def _row(line: int, cells: dict[str, str]) -> Row:
+    labels = split_labels(cells["labels"]) if "labels" in cells else (cells["label"],)
+    return Row(line, cells["path"], labels, cells.get("split", ""), cells.get("weight", ""))
