@@ -43,7 +43,7 @@ class AsideSlow(AsideError):
 
 
 class AsideGone(AsideError):
-    """The process died on the question, each time."""
+    """The process died on the question, each time, or was ended with the server."""
 
 
 class AsideRefused(Exception):
@@ -78,6 +78,7 @@ class Aside:
         self._turn = threading.Lock()
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._closed = False
 
     def ask(self, question: object, patience: float, heard: Tell | None = None) -> Any:
         """Waits for the answer, for `patience` seconds in all. Safe to call from many threads.
@@ -94,6 +95,8 @@ class Aside:
             raise AsideBusy(f"the {self._name} is busy")
         try:
             for _ in range(TRIES):
+                if self._closed:
+                    break
                 answer = self._try(question, deadline, heard)
                 if answer is not NOTHING:
                     return answer
@@ -107,7 +110,8 @@ class Aside:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def close(self) -> None:
-        """Ends the process. Whoever waits for an answer gets none."""
+        """Ends the process for good. Whoever waits for an answer, or asks later, gets none."""
+        self._closed = True
         self._end(self._process, self._connection)
 
     def _try(self, question: object, deadline: float, heard: Tell | None) -> Any:

@@ -12,6 +12,7 @@ from app import errors
 from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics
 from app.api.openapi import describe
 from app.catalog import Catalog
+from app.exports import Exports
 from app.requests import RequestLog
 from app.settings import Settings
 from app.store import leases
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         loader = app.state.catalog.start_loading()
         yield
         stopping.set()
+        app.state.exports.close()
         sweeper.join()
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
@@ -43,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
     app.state.db, app.state.settings = db, settings
     app.state.catalog = Catalog(settings, db)
+    app.state.exports = Exports(settings, db)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)

@@ -54,7 +54,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, 
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, of the system or of a library that hides the system's, means that there is no room."""
+    """Whether an error means that there is no room; libraries hide the system's own in theirs."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error) or "os error 28" in str(error)

@@ -1,21 +1,31 @@
-"""Checkpoints: the list, and downloading one."""
+"""Checkpoints: the list, and downloading one, as it is or in another format."""
 
-import re
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from app.api import examples
-from app.api.conditional import matches
+from app.api.files import answer_file
 from app.api.schemas import CheckpointAnswer, Page, page
-from app.api.state import Db, Set, find_job
-from app.errors import NotFound, RangeNotSatisfiable
+from app.api.state import Db, Exp, Set, find_job
+from app.errors import Invalid, NotFound
 from app.store import checkpoints
+from app.store.database import Database
+from app.store.records import Checkpoint, Job
+from finetune.export.orders import Format, Wanted
+from finetune.spec.problems import Problem
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/checkpoints", tags=["checkpoints"])
 
-SINGLE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+AsFormat = Annotated[
+    Format | None, Query(alias="format", description="A bundle with the model in this format, and its card.")
+]
+Preprocessing = Annotated[
+    bool, Query(description="`onnx` and `exported` only: the model takes decoded images of any size.")
+]
 
 
 @router.get("", response_model=Page[CheckpointAnswer], responses=examples.checkpoints)
@@ -28,43 +38,44 @@ def list_checkpoints(job_id: str, db: Db) -> Page[CheckpointAnswer]:
 
 @router.get("/{checkpoint}/download", response_class=FileResponse, responses=examples.download)
 @router.head("/{checkpoint}/download", include_in_schema=False)
-def download(job_id: str, checkpoint: str, request: Request, db: Db, settings: Set) -> Response:
-    """The file of a checkpoint (its id, `best` or `last`). Ranges work; the ETag is the SHA-256."""
-    find_job(db, job_id)
+async def download(
+    job_id: str,
+    checkpoint: str,
+    request: Request,
+    db: Db,
+    settings: Set,
+    exports: Exp,
+    as_format: AsFormat = None,
+    preprocessing: Preprocessing = False,
+) -> Response:
+    """The file of a checkpoint (its id, `best` or `last`). Ranges work; the ETag is the SHA-256.
+
+    With `format` it is a zip with the model in that format, a model card and `model.json`. The first request
+    waits until that is made and compared with the checkpoint, which may take minutes.
+    """
+    wanted = _wanted(as_format, preprocessing)
+    job, found = await run_in_threadpool(_find, db, job_id, checkpoint)
+    stem, what = f"{job_id}-epoch-{found.global_epoch}", f"checkpoint {found.id}"
+    if wanted is None:
+        path = settings.artifacts_dir / found.path
+        return answer_file(request, path, found.sha256, f"{stem}{Path(found.path).suffix}", what)
+    record = await exports.find(job, found, wanted)
+    path, name = exports.path_of(record), f"{stem}-{wanted.file_name}.zip"
+    return answer_file(request, path, record["sha256"], name, f"an export of {what}", "application/zip")
+
+
+def _find(db: Database, job_id: str, checkpoint: str) -> tuple[Job, Checkpoint]:
+    job = find_job(db, job_id)
     found = checkpoints.get_checkpoint(db, job_id, checkpoint)
     if found is None:
         raise NotFound(f"job {job_id} has no checkpoint {checkpoint[:100]!r}", param="checkpoint")
-    path = settings.artifacts_dir / found.path
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        raise NotFound(f"the file of checkpoint {found.id} is gone", param="checkpoint") from None
-    etag = f'"{found.sha256}"'
-    if matches(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    _check_range(request, etag, stat.st_size)
-    return FileResponse(
-        path,
-        media_type="application/octet-stream",
-        filename=f"{job_id}-epoch-{found.global_epoch}{Path(found.path).suffix}",
-        headers={"ETag": etag},
-        stat_result=stat,
-    )
+    return job, found
 
 
-def _check_range(request: Request, etag: str, size: int) -> None:
-    """Refuses a range behind the end; a range that is none, or several, is ignored, as HTTP allows.
-
-    Raises:
-        RangeNotSatisfiable: the range begins behind the file's end.
-    """
-    sent = request.headers.get("range")
-    if sent is None or request.headers.get("if-range", etag) != etag:
-        return
-    match = SINGLE_RANGE.fullmatch(sent.replace(" ", ""))
-    start, end, suffix = match.groups() if match else (None, None, None)
-    if not match or (start and end and int(start) > int(end)):
-        request.scope["headers"] = [(k, v) for k, v in request.scope["headers"] if k != b"range"]
-    elif (start and int(start) >= size) or suffix == "0":
-        headers = {"Content-Range": f"bytes */{size}"}
-        raise RangeNotSatisfiable(f"the file has {size} bytes", headers=headers)
+def _wanted(as_format: Format | None, preprocessing: bool) -> Wanted | None:
+    if preprocessing and (as_format is None or not as_format.is_graph):
+        graphs = " or ".join(f.value for f in Format if f.is_graph)
+        has = f"the format {as_format.value}" if as_format else "a checkpoint"
+        message = f"{has} holds weights and no graph that could prepare images: take the format {graphs}"
+        raise Invalid([Problem("preprocessing", message, "preprocessing_unfit")])
+    return Wanted(as_format, preprocessing) if as_format else None

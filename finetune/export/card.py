@@ -1,4 +1,4 @@
-"""The model card, and the same as plain data: what a program needs to use the model, and where it comes from."""
+"""The model card, and the same as plain data: how the model is used, and where it comes from."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def facts(model: TrainedModel, order: Order, file: str, comparison: Comparison) 
     """What stands in `model.json`."""
     about, inside, crop = model.about, order.wanted.preprocessing, model.preprocessing.crop
     size = [crop, crop]
-    signature = {
+    signature: dict[str, dict[str, Any]] = {
         "input": {"name": INPUT, "dtype": "float32", "shape": ["batch", 3, *size]},
         "output": {"name": output_of(model), "dtype": "float32"},
     }

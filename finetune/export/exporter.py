@@ -46,8 +46,9 @@ def export(order: Order, data_dir: Path, registry: Registry) -> Exported:
         raise
     except Exception as error:  # whatever the exporters and an operator's network raise is shown
         if is_disk_full(error):
-            raise DiskFull("there is no room left for an export: free some where the artifacts are") from error
-        raise ExportFailed(f"{order.wanted.format} cannot be made of this network: {_reason(error)}") from error
+            raise DiskFull("no room left for an export: free some where the artifacts are") from error
+        message = f"{order.wanted.key} cannot be made of this network: {_reason(error)}"
+        raise ExportFailed(message) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -23,7 +23,7 @@ LARGEST_PROTOBUF = 2**31 - 2**20  # bytes of a model that fits into one ONNX fil
 
 @dataclass(frozen=True)
 class FileFormat:
-    """`write(model, order, path)` and `open_anew(path, model, registry)`, which reads nothing but the file."""
+    """`write(model, order, path)`; `open_anew(path, model, registry)` takes weights from the file alone."""
 
     file: str
     write: Callable[[TrainedModel, Order, Path], None]

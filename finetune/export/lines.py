@@ -12,7 +12,7 @@ templates = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
     undefined=StrictUndefined,
-    autoescape=False,  # noqa: S701  # Python and Markdown, no HTML
+    autoescape=False,  # Python and Markdown, no HTML
 )
 
 

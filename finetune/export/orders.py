@@ -1,6 +1,6 @@
 """What is asked of the exporter, what it answers, and where its files lie. Loads no torch."""
 
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -83,6 +83,10 @@ def target_of(artifacts: Path, job: str, checkpoint: str, wanted: Wanted) -> Pat
     return artifacts / job / "exports" / f"{checkpoint}-{wanted.file_name}.zip"
 
 
-def leftovers_of(artifacts: Path, job: str, checkpoint: str) -> Iterator[Path]:
-    """All that exporting a checkpoint has left on disk: files, and folders of exports that broke off."""
-    return (artifacts / job / "exports").glob(f"{checkpoint}-*")
+def remove_exports(artifacts: Path, job: str, checkpoint: str) -> None:
+    """Deletes all that exporting a checkpoint has left on disk, whole or broken off."""
+    for left in (artifacts / job / "exports").glob(f"{checkpoint}-*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Evaluation's preprocessing as a part of the network's graph: it takes decoded images of any size.
 
-It gives the very pixels of `Preprocessing.centre`. Torch resizes uint8 on the CPU as Pillow does: across, then
-down, each with weights that are whole numbers, and rounds to whole grey levels after each of the two
+It gives the very pixels of `Preprocessing.centre`. Torch resizes uint8 on the CPU as Pillow does: across,
+then down, each with weights that are whole numbers, and rounds to whole grey levels after each of the two
 (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`, `_compute_index_ranges_int16_weights`). Here each pass is a
 multiplication with a matrix of such weights. Float64 holds all numbers in it exactly.
 """
@@ -16,6 +16,7 @@ from finetune.data.preprocessing import Preprocessing
 from finetune.errors import ExportFailed
 
 EXACT = torch.float64
+Size = int | torch.SymInt
 MOST_BITS = 22  # of a weight's fraction
 LIMIT = 2**15  # above every weight: they are 16 bits wide
 
@@ -62,8 +63,8 @@ class Preparing(nn.Module):
         if found is None:
             known = " and ".join(FILTERS)
             raise ExportFailed(
-                f"the preprocessing cannot go into the graph: it resizes by {preprocessing.interpolation!r}, and "
-                f"the graph knows {known}. Leave preprocessing out, and prepare images as the card says",
+                f"the preprocessing cannot go into the graph: it resizes by {preprocessing.interpolation!r}, "
+                f"and the graph knows {known}. Leave preprocessing out: the card says how to prepare images",
                 "preprocessing",
             )
         self._resize, self._crop, self._filter = preprocessing.resize, preprocessing.crop, found
@@ -80,10 +81,10 @@ class Preparing(nn.Module):
         pixels = _rounded(down @ pixels, unit)
         return (pixels.to(torch.float32) * (1 / 255) - self.mean) / self.std
 
-    def _matrix(self, size: int, resized: int) -> tuple[Tensor, Tensor]:
+    def _matrix(self, size: Size, resized: Size) -> tuple[Tensor, Tensor]:
         """The crop of an axis of `size` pixels after it is `resized`: (crop, size), and what stands for 1."""
-        scale = torch.full((), size, dtype=EXACT) / resized
-        gap = torch.full((), resized, dtype=EXACT) - self._crop
+        new = torch.full((), resized, dtype=EXACT)
+        scale, gap = torch.full((), size, dtype=EXACT) / new, new - self._crop
         # As torchvision rounds what it cuts off, and what it adds to an image that is smaller than the crop.
         start = torch.where(gap >= 0, torch.round(gap / 2), torch.ceil(gap / 2))
         places = torch.arange(self._crop, dtype=EXACT)[:, None] + start
@@ -92,8 +93,8 @@ class Preparing(nn.Module):
         unit = self._unit(size, resized, scale)
         return weights.sign() * (weights.abs() * unit + 0.5).floor(), unit
 
-    def _unit(self, size: int, resized: int, scale: Tensor) -> Tensor:
-        """The power of two that weights are multiplied with: the largest under which all places' still fit."""
+    def _unit(self, size: Size, resized: Size, scale: Tensor) -> Tensor:
+        """The power of two that weights are multiplied with: the largest under which all of them fit."""
         taps = 2 * self._filter.reach * torch.sym_max(1, (size + resized - 1) // resized) + 1
         places = torch.arange(resized, dtype=EXACT)[:, None]
         pixels = self._first(places, scale) + torch.arange(taps, dtype=EXACT)
@@ -106,7 +107,7 @@ class Preparing(nn.Module):
         reach = self._filter.reach * scale.clamp(min=1.0)
         return (scale * (places + 0.5) - reach + 0.5).floor().clamp(min=0)
 
-    def _weights(self, places: Tensor, pixels: Tensor, size: int, scale: Tensor) -> Tensor:
+    def _weights(self, places: Tensor, pixels: Tensor, size: Size, scale: Tensor) -> Tensor:
         """What pixels, (size,) or (P, taps), count for each place (P, 1): rows that sum to 1."""
         centre, wide = scale * (places + 0.5), scale.clamp(min=1.0)
         first = self._first(places, scale)
