@@ -68,8 +68,7 @@ def _forget_source(program: ExportedProgram) -> None:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keeps torch's exporters from warning of what is theirs: parts of themselves that they will replace."""
+    """Keeps some versions of torch from warning of their own exporters' use of a part of torch."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(torch|onnx|onnxscript)\b")
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|onnx|onnxscript)\b")
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
         yield
