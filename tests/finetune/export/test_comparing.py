@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_of_many_images_as_many_as_may_be_are_taken_evenly_over_the_classes(tmp_
     by_class = [sorted(int(path.stem) for path in taken if path.parent.name == name) for name in ("a", "b")]
     assert [len(numbers) for numbers in by_class] == [MOST_IMAGES // 2] * 2
     for numbers in by_class:
-        assert all(after - before <= 3 for before, after in zip(numbers, numbers[1:], strict=False))
+        assert all(after - before <= 3 for before, after in pairwise(numbers))
     assert len({path.parent.name for path in taken[:20]}) == 2
 
 
@@ -86,7 +88,7 @@ def test_answers_of_another_shape_are_refused(model, paths):
 
 
 def test_dataset_that_is_gone_says_why_nothing_can_be_proved(tmp_path):
-    with pytest.raises(DatasetGone, match="cannot be proved.*there is no dataset 'odd'"):
+    with pytest.raises(DatasetGone, match=r"cannot be proved.*there is no dataset 'odd'"):
         validation_images(tmp_path, SPEC)
 
 

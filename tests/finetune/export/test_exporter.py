@@ -164,7 +164,9 @@ def test_lines_of_each_card_give_the_checkpoint_s_answers_to_every_image_without
         probabilities = dict(zip(told["classes"], first.tolist(), strict=True))
         assert eval(answers) == pytest.approx(probabilities, abs=2e-4)
         if kind == "labels":
-            assert eval(more[0]) == [name for name, p in probabilities.items() if p >= told["thresholds"][name]]
+            assert eval(more[0]) == [
+                name for name, p in probabilities.items() if p >= told["thresholds"][name]
+            ]
 
 
 def test_answers_differ_from_image_to_image_or_the_tests_above_show_nothing(expected):

@@ -39,7 +39,7 @@ def test_graph_prepares_images_of_any_size_to_the_very_pixels_of_evaluation(inte
             assert difference(preprocessing, picture(*size, kind), prepare) == 0, size
 
 
-@pytest.mark.parametrize("height,width", [(40, 4001), (3001, 50), (1, 1), (700, 933)])
+@pytest.mark.parametrize(("height", "width"), [(40, 4001), (3001, 50), (1, 1), (700, 933)])
 def test_long_large_and_single_pixels_are_prepared_the_same(height, width):
     preprocessing = Preprocessing(40, 36, interpolation="bicubic")
     assert difference(preprocessing, picture(height, width), Preparing(preprocessing)) == 0
@@ -53,6 +53,7 @@ def test_exported_graph_takes_batches_and_images_of_other_sizes_than_the_traced_
         images = torch.zeros(2, 3, 30, 50, dtype=torch.uint8)
         program = torch.export.export(Preparing(preprocessing), (images,), dynamic_shapes={"images": sizes})
         made = torch.onnx.export(program, dynamo=True, input_names=["images"], verbose=False)
+    assert made is not None
     session = onnxruntime.InferenceSession(made.model_proto.SerializeToString())
     module = program.module()
     for batch, height, width in ((1, 20, 31), (3, 90, 36), (1, 200, 17), (2, 36, 36), (1, 1, 5)):
@@ -63,6 +64,6 @@ def test_exported_graph_takes_batches_and_images_of_other_sizes_than_the_traced_
 
 
 def test_a_way_to_resize_that_the_graph_does_not_know_is_refused_by_name():
-    with pytest.raises(ExportFailed, match="'nearest'.*bilinear and bicubic") as refused:
+    with pytest.raises(ExportFailed, match=r"'nearest'.*bilinear and bicubic") as refused:
         Preparing(Preprocessing(interpolation="nearest"))
     assert refused.value.param == "preprocessing"
