@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from app.api import examples
-from app.api.files import answer_file
+from app.api.files import serve_file
 from app.api.schemas import CheckpointAnswer, Page, page
 from app.api.state import Db, Exp, Set, find_job
 from app.errors import Invalid, NotFound
@@ -55,13 +55,24 @@ async def download(
     """
     wanted = _wanted(as_format, preprocessing)
     job, found = await run_in_threadpool(_find, db, job_id, checkpoint)
-    stem, what = f"{job_id}-epoch-{found.global_epoch}", f"checkpoint {found.id}"
+    stem = f"{job_id}-epoch-{found.global_epoch}"
     if wanted is None:
-        path = settings.artifacts_dir / found.path
-        return answer_file(request, path, found.sha256, f"{stem}{Path(found.path).suffix}", what)
+        return serve_file(
+            request,
+            settings.artifacts_dir / found.path,
+            found.sha256,
+            gone=NotFound(f"the file of checkpoint {found.id} is gone", param="checkpoint"),
+            filename=f"{stem}{Path(found.path).suffix}",
+        )
     record = await exports.find(job, found, wanted)
-    path, name = exports.path_of(record), f"{stem}-{wanted.file_name}.zip"
-    return answer_file(request, path, record["sha256"], name, f"an export of {what}", "application/zip")
+    return serve_file(
+        request,
+        exports.path_of(record),
+        record["sha256"],
+        gone=NotFound(f"the {wanted.key} file of checkpoint {found.id} is gone", param="checkpoint"),
+        filename=f"{stem}-{wanted.file_name}.zip",
+        media_type="application/zip",
+    )
 
 
 def _find(db: Database, job_id: str, checkpoint: str) -> tuple[Job, Checkpoint]:

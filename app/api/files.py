@@ -1,4 +1,4 @@
-"""Answers that are files: ranges work, and the ETag is the SHA-256."""
+"""Serving files that never change: ranges work, the ETag is the SHA-256, and 304 saves sending one again."""
 
 import re
 from pathlib import Path
@@ -12,37 +12,39 @@ from app.errors import NotFound, RangeNotSatisfiable
 SINGLE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
 
 
-def answer_file(
+def serve_file(
     request: Request,
     path: Path,
     sha256: str,
-    name: str,
-    what: str,
+    *,
+    gone: NotFound,
+    filename: str,
     media_type: str = "application/octet-stream",
+    disposition: str = "attachment",
 ) -> Response:
-    """The file, or the asked part of it, or 304 if the client has it already.
-
-    Args:
-        request: what is answered.
-        path: the file.
-        sha256: its SHA-256, in hexadecimal digits.
-        name: what the client is told to call it.
-        what: what it is, for the sentence that says that it is gone.
-        media_type: what is in it.
+    """The file, the part of it that is asked for, or 304.
 
     Raises:
-        NotFound: the file is gone.
-        RangeNotSatisfiable: the range begins behind its end.
+        NotFound: `gone`, where there is no such file any more.
+        RangeNotSatisfiable: the part begins behind the file's end.
     """
     try:
         stat = path.stat()
     except FileNotFoundError:
-        raise NotFound(f"the file of {what} is gone", param="checkpoint") from None
+        raise gone from None
     etag = f'"{sha256}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if matches(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
+        return Response(status_code=304, headers=headers)
     _check_range(request, etag, stat.st_size)
-    return FileResponse(path, media_type=media_type, filename=name, headers={"ETag": etag}, stat_result=stat)
+    return FileResponse(
+        path,
+        media_type=media_type,
+        filename=filename,
+        headers=headers,
+        stat_result=stat,
+        content_disposition_type=disposition,
+    )
 
 
 def _check_range(request: Request, etag: str, size: int) -> None:
