@@ -43,7 +43,7 @@ class AsideSlow(AsideError):
 
 
 class AsideGone(AsideError):
-    """The process died on the question, each time."""
+    """The process died on the question, each time, or was ended with the server."""
 
 
 class AsideRefused(Exception):
@@ -108,7 +108,7 @@ class Aside:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def close(self) -> None:
-        """Ends the process, and begins no other. Whoever waits for an answer gets none."""
+        """Ends the process for good. Whoever waits for an answer, or asks later, gets none."""
         self._closed = True
         self._end(self._process, self._connection)
 

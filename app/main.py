@@ -14,6 +14,7 @@ from app.api import backbones, checkpoints, datasets, events, experiments, healt
 from app.api.openapi import describe
 from app.catalog import Catalog
 from app.checks import Checks
+from app.exports import Exports
 from app.requests import RequestLog
 from app.settings import Settings
 from app.staging import sweep
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         stopping.set()
         app.state.checks.close()
+        app.state.exports.close()
         sweeper.join()
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
@@ -49,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.db, app.state.settings = db, settings
     app.state.catalog = Catalog(settings, db)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
+    app.state.exports = Exports(settings, db)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)

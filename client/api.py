@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -16,7 +16,7 @@ from client.answers import Model, check, parse, parse_json
 from client.datasets import Dataset
 from client.errors import AddressInvalid, AnswerUnreadable, Unreachable, UploadBroken
 from client.experiments import Experiment
-from client.models import Checkpoint, EpochRecord, Event, Job, Page
+from client.models import Checkpoint, EpochRecord, Event, Format, Job, Page
 from client.plans import Plan
 from client.reports import Report
 from client.streams import lines, messages
@@ -173,12 +173,25 @@ class ThawClient:
             return download.download(self._http, url, destination, progress, self._retry_pauses)
 
     def download(
-        self, job_id: str, checkpoint: str, destination: Path, progress: download.Report | None = None
+        self,
+        job_id: str,
+        checkpoint: str,
+        destination: Path,
+        progress: download.Report | None = None,
+        format: Format | None = None,
+        preprocessing: bool = False,
     ) -> Path:
-        """Downloads a checkpoint (an ID, `best` or `last`); see `client.download` for the rest."""
+        """Downloads a checkpoint (an ID, `best` or `last`); see `client.download` for the rest.
+
+        With `format` it is a zip with the model in that format and a model card; with `preprocessing` a model
+        that takes decoded images of any size. The server makes it first, which may take minutes.
+        """
         url = f"{_job_path(job_id)}/checkpoints/{quote(checkpoint, safe='')}/download"
+        asked = {"format": format, "preprocessing": "true" if preprocessing else None}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        url, patience = (f"{url}?{query}", download.MAKING_SECONDS) if query else (url, None)
         with self._reaching():
-            return download.download(self._http, url, destination, progress, self._retry_pauses)
+            return download.download(self._http, url, destination, progress, self._retry_pauses, patience)
 
     def datasets(self) -> list[Dataset]:
         """The datasets that jobs may name, not checked."""

@@ -16,6 +16,7 @@ from client import (
     tables,
 )
 from client.api import ThawClient
+from client.models import Format
 from client.plan_tables import print_plan
 from client.progress import download_bar
 from client.shell import (
@@ -202,10 +203,23 @@ def download(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A file, or a folder to put it in.")
     ] = Path(),
+    as_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="A zip with the model in this format, and a model card."),
+    ] = None,
+    preprocessing: Annotated[
+        bool,
+        typer.Option("--preprocessing", help="The model (onnx, exported) takes decoded images of any size."),
+    ] = False,
 ) -> None:
-    """Download a checkpoint, and print the file's name. What broke off is continued."""
-    with open_client(ctx) as client, download_bar() as report:
-        path = client.download(job_id, checkpoint, output, report)
+    """Download a checkpoint, and print the file's name. What broke off is continued.
+
+    With --format the server makes the file when it is first asked for, and compares it with the checkpoint,
+    which may take minutes.
+    """
+    waiting = f"the server makes the {as_format} file and compares it" if as_format else ""
+    with open_client(ctx) as client, download_bar(waiting) as report:
+        path = client.download(job_id, checkpoint, output, report, as_format, preprocessing)
     typer.echo(str(path))
 
 

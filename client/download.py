@@ -20,8 +20,13 @@ Report = Callable[[int, int | None], None]
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each retry of a connection that breaks without having brought anything new."""
 
+MAKING_SECONDS = 1200.0
+"""That the server may take to make a file that is not there yet."""
+
 PLAIN = {"Accept-Encoding": "identity"}
 """Ranges and the checksum are about the file's own bytes, so nothing on the way may compress them."""
+
+FIRST_BYTE = {**PLAIN, "Range": "bytes=0-0"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,12 @@ def download(
     destination: Path,
     report: Report | None = None,
     pauses: Sequence[float] = PAUSES,
+    patience: float | None = None,
 ) -> Path:
     """Downloads `url` to `destination`, or into it under the server's name where it is a folder.
+
+    With `patience` the server may first have to make the file: its first answer may take so many seconds, and
+    until then it may answer that it is not ready.
 
     The bytes go to `NAME.part`, which gets its own name once its SHA-256 is the one in the ETag. A part that
     is already there is continued.
@@ -53,7 +62,7 @@ def download(
         DownloadCorrupt: when the bytes have another SHA-256.
         Refused: when the server does not give the file.
     """
-    served = _look(http, url)
+    served = _look(http, url) if patience is None else _look_patiently(http, url, patience)
     target = destination / served.name if destination.is_dir() else destination
     part = target.with_name(target.name + ".part")
     inherited = part.exists()
@@ -73,11 +82,27 @@ def download(
 
 def _look(http: httpx.Client, url: str) -> Served:
     """Asks for the first byte: its headers say all that has to be known before the first byte is written."""
-    with http.stream("GET", url, headers={**PLAIN, "Range": "bytes=0-0"}) as response:
+    with http.stream("GET", url, headers=FIRST_BYTE) as response:
         if not response.is_success:
             response.read()
         check(response)
         return _served(response)
+
+
+def _look_patiently(http: httpx.Client, url: str, patience: float) -> Served:
+    """The same, of a file that the server makes meanwhile; asks again when it says that it is not ready."""
+    deadline = time.monotonic() + patience
+    while True:
+        left = max(1.0, deadline - time.monotonic())
+        with http.stream("GET", url, headers=FIRST_BYTE, timeout=left) as response:
+            if response.is_success:
+                return _served(response)
+            response.read()
+        pause = response.headers.get("Retry-After", "")
+        later = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and pause.isdecimal()
+        if not later or time.monotonic() + int(pause) > deadline:
+            check(response)
+        time.sleep(int(pause))
 
 
 def _fill(

@@ -3,6 +3,7 @@
 Fields that a newer server adds do not fail. They are kept, so that `--json` prints what the server sent.
 """
 
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -135,8 +136,27 @@ class Event(Answer):
     created_at: float | None = None
 
 
+class Format(StrEnum):
+    """What a checkpoint can be downloaded as, in a bundle with a model card."""
+
+    SAFETENSORS = "safetensors"
+    TORCH = "torch"
+    ONNX = "onnx"
+    EXPORTED = "exported"
+
+
+class Export(Answer):
+    """A checkpoint's file in another format, and how far its answers are from the checkpoint's at most."""
+
+    size: int | None = None
+    sha256: str | None = None
+    largest_difference: float | None = None
+    images: int | None = None
+    created_at: float | None = None
+
+
 class Checkpoint(Answer):
-    """A saved model. `best` and `last` say which names it answers to."""
+    """A saved model. `best` and `last` say which names it answers to; `exports` are by format."""
 
     id: str
     job: str | None = None
@@ -151,6 +171,7 @@ class Checkpoint(Answer):
     created_at: float | None = None
     best: bool = False
     last: bool = False
+    exports: dict[str, Export] = Field(default_factory=dict)
 
 
 Item = TypeVar("Item", bound=Answer)

@@ -20,9 +20,13 @@ from client.download import Report
 
 
 @contextmanager
-def download_bar() -> Iterator[Report | None]:
-    """Gives what to report a download's bytes to; None where nobody looks at a terminal."""
-    with _bar(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as report:
+def download_bar(waiting: str = "") -> Iterator[Report | None]:
+    """Gives what to report a download's bytes to; None where nobody looks at a terminal.
+
+    Until the first bytes come, the bar says what it is `waiting` for.
+    """
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with _bar(TextColumn("{task.description}"), *columns, waiting=waiting) as report:
         yield report
 
 
@@ -41,10 +45,10 @@ def check_bar() -> Iterator[Report | None]:
 
 
 @contextmanager
-def _bar(*columns: ProgressColumn) -> Iterator[Report | None]:
+def _bar(*columns: ProgressColumn, waiting: str = "") -> Iterator[Report | None]:
     if not sys.stderr.isatty():
         yield None
         return
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(waiting, total=None)
+        yield lambda done, total: bar.update(task, description="", completed=done, total=total)

@@ -65,7 +65,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, 
         _sync_folder(path.parent)
     except Exception as error:  # safetensors and torch wrap the system's error in errors of their own
         temporary.unlink(missing_ok=True)
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise DiskFull(
                 f"no room left for {path.name}: free some space where the artifacts are"
             ) from error
@@ -73,7 +73,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, 
     return digest, size
 
 
-def _is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that there is no room; libraries hide the system's own in theirs."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error) or "os error 28" in str(error)

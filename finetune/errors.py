@@ -12,6 +12,7 @@ FinetuneError
 ├── DiskFull              a checkpoint could not be written
 ├── NotReproduced         the best checkpoint, loaded anew, does not give its stored score
 ├── ExportFailed          the network cannot be written in a format, or answers otherwise there
+├── DatasetGone           the images that an export is to be compared on are not there any more
 └── ImageInvalid          what was sent to be predicted is no image that can be read
 """
 
@@ -100,6 +101,12 @@ class ExportFailed(FinetuneError):
     """The network cannot be written in a format, or the written one answers otherwise than torch's."""
 
     code = "export_failed"
+
+
+class DatasetGone(FinetuneError):
+    """There is no validation image any more on which an export could be compared with the checkpoint."""
+
+    code = "dataset_gone"
 
 
 class ImageInvalid(FinetuneError):

@@ -21,6 +21,7 @@ from finetune.events import (
     StageStarted,
     Warned,
 )
+from finetune.export.orders import remove_exports
 from finetune.retention import superseded
 from finetune.spec.job import CheckpointSpec
 from worker.patience import patiently
@@ -131,6 +132,7 @@ class Reporter:
             for path in (gone.path, gone.state_path):
                 if path is not None:
                     (self._artifacts / path).unlink(missing_ok=True)
+            remove_exports(self._artifacts, self._claim.job_id, gone.id)
 
 
 def _prepared_data(event: RunStarted) -> dict[str, Any]:

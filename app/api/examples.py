@@ -171,6 +171,15 @@ CHECKPOINT = {
     "best": True,
     "last": True,
     "created_at": 1767225660.75,
+    "exports": {
+        "onnx+preprocessing": {
+            "size": 44925741,
+            "sha256": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
+            "largest_difference": 4.2e-07,
+            "images": 153,
+            "created_at": 1767225900.5,
+        }
+    },
 }
 BACKBONE = {
     "object": "backbone",
@@ -287,7 +296,15 @@ download: Responses = {
     206: {"description": "A part of the file.", **_file},
     304: {"description": "The client has it already."},
     **refusal(404, "not_found", "job job_5t2cqf1k8m4xw0z7h3nvb9rd has no checkpoint 'best'"),
+    **refusal(
+        409,
+        "dataset_gone",
+        "the export cannot be proved: its answers are compared with the checkpoint's on the job's validation "
+        "images, and there is no dataset 'hymenoptera' below the data root",
+    ),
     **refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
+    **wrong_parameter,
+    **refusal(503, "unavailable", "the export of ckpt_0d6y4x2s8k1mjq7w9v5t3hzn is still being made"),
 }
 backbones: Responses = {200: in_json("Backbones.", listed(BACKBONE, "name"))}
 alive: Responses = {200: in_json("Alive.", {"status": "alive"})}

@@ -146,6 +146,18 @@ class EventAnswer(BaseModel):
         )
 
 
+class ExportAnswer(BaseModel):
+    """A checkpoint's file in another format. `size` is in bytes."""
+
+    size: int
+    sha256: str
+    largest_difference: float = Field(
+        description="Of its model's answers to the checkpoint's, over so many validation images."
+    )
+    images: int
+    created_at: float
+
+
 class CheckpointAnswer(BaseModel):
     """A checkpoint that can be downloaded. `size` is in bytes."""
 
@@ -163,13 +175,22 @@ class CheckpointAnswer(BaseModel):
     best: bool
     last: bool
     created_at: float
+    exports: dict[str, ExportAnswer] = Field(description="What it has been downloaded as so far, by format.")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, job: Job, last: str) -> "CheckpointAnswer":
         """A stored checkpoint; `last` is the id of the job's newest one."""
         own = {name: getattr(checkpoint, name) for name in cls.model_fields if hasattr(checkpoint, name)}
         best = bool(job.best) and (job.best or {}).get("checkpoint") == checkpoint.id
-        return cls.model_validate({**own, "job": job.id, "best": best, "last": checkpoint.id == last})
+        return cls.model_validate(
+            {
+                **own,
+                "job": job.id,
+                "best": best,
+                "last": checkpoint.id == last,
+                "exports": checkpoint.exports or {},
+            }
+        )
 
 
 class BackboneAnswer(BaseModel):

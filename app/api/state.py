@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 
 from app.catalog import Catalog
 from app.checks import Checks
+from app.exports import Exports
 from app.settings import Settings
 from app.store import experiments, jobs
 from app.store.database import Database
@@ -33,10 +34,16 @@ def _checks(request: Request) -> Checks:
     return checks
 
 
+def _exports(request: Request) -> Exports:
+    exports: Exports = request.app.state.exports
+    return exports
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Cat = Annotated[Catalog, Depends(_catalog)]
 Chk = Annotated[Checks, Depends(_checks)]
+Exp = Annotated[Exports, Depends(_exports)]
 
 
 def find_job(db: Database, job_id: str) -> Job:

@@ -12,7 +12,7 @@ from app.api.state import Db, find_job
 from app.store import checkpoints, epochs, job_reports, jobs
 from app.store.records import Epoch
 from app.store.states import ENDED
-from app.web.loading import loading_lines
+from finetune.export.lines import checkpoint_lines
 
 router = APIRouter(include_in_schema=False)
 
@@ -59,6 +59,6 @@ def job_page(job_id: str, db: Db) -> HTMLResponse:
         epochs=found,
         figures=_figures(found),
         checkpoints=checkpoints.list_checkpoints(db, job_id),
-        lines=loading_lines(job.resolved_spec),
         report=job_reports.get_report(db, job_id),
+        lines=checkpoint_lines(job.resolved_spec),
     )

@@ -95,6 +95,28 @@ def test_an_answer_that_takes_too_long_ends_the_process_and_the_next_question_ge
     assert parrot.ask("pid", 60) != pid
 
 
+def test_a_closed_one_ends_the_question_that_is_asked_and_starts_no_other_process(parrot):
+    parrot.ask("pid", 60)
+    failed = []
+
+    def ask():
+        try:
+            parrot.ask(("sleep", 60), 120)
+        except AsideGone as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.2)
+    parrot.close()
+    asking.join(30)
+    assert failed
+    assert parrot.pid is None
+    with pytest.raises(AsideGone):
+        parrot.ask("what", 60)
+    assert parrot.pid is None
+
+
 def test_a_question_waits_no_longer_for_others_than_it_may(parrot):
     parrot.ask("pid", 60)
     other = threading.Thread(target=parrot.ask, args=(("sleep", 2), 60))

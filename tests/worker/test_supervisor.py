@@ -168,6 +168,22 @@ def test_rows_and_files_of_checkpoints_stay_the_same_set(db, post, hire, artifac
     assert len(epochs(db, job)) == len(accuracies)
 
 
+def test_exports_of_a_checkpoint_go_with_it(db, post, hire, artifacts, until):
+    job = post(checkpoints={"keep_last": 1, "keep_best": 1})
+    attempt = hire().attempt()
+    attempt.epoch(1, 0.5, best=True)
+    (first,) = until(lambda: list_checkpoints(db, job), 10, "an epoch is stored")
+    exports = artifacts / job / "exports"
+    (exports / f"{first.id}-onnx.making").mkdir(parents=True)
+    (exports / f"{first.id}-onnx.making" / "model.onnx").touch()
+    (exports / f"{first.id}-torch.zip").touch()
+    (exports / "ckpt_other-torch.zip").touch()
+    attempt.epoch(2, 0.9, best=True)
+    until(lambda: attempt.acknowledged == 2, 10, "both epochs are stored")
+    assert [checkpoint.global_epoch for checkpoint in list_checkpoints(db, job)] == [2]
+    assert [path.name for path in exports.iterdir()] == ["ckpt_other-torch.zip"]
+
+
 def test_cancelled_job_ends_and_the_next_is_taken(db, post, hire, becomes, until):
     first, second = post(), post()
     worker = hire(lease_seconds=0.4)

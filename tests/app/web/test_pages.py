@@ -7,7 +7,7 @@ import pytest
 from app.store.attempts import finish
 from app.store.records import JobError
 from app.store.states import Status
-from app.web.loading import loading_lines
+from finetune.export.lines import checkpoint_lines
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = '<script>alert("x")</script>'
@@ -88,11 +88,14 @@ def test_loading_lines_are_those_of_what_the_job_trains():
     with_timm, embed_with_timm = documented("py")
 
     def lines(objective, backbone="resnet18"):
-        return loading_lines({"objective": {"name": objective}, "backbone": {"name": backbone}}).strip()
+        return checkpoint_lines({"objective": {"name": objective}, "backbone": {"name": backbone}}).strip()
 
     assert lines("focal") == classify.strip()
     assert lines("triplet") == embed.strip()
-    assert lines("binary_cross_entropy") == f"{classify}\n{labels}".strip()
+    *_, answer = lines("binary_cross_entropy").splitlines()
+    assert answer == labels.splitlines()[-1]
+    assert ".sigmoid()" in lines("binary_cross_entropy")
+    assert "softmax" not in lines("binary_cross_entropy")
     assert with_timm in lines("focal", "timm/resnet18")
     assert embed_with_timm in lines("triplet", "timm/resnet18")
     for objective in ("focal", "triplet", "binary_cross_entropy"):

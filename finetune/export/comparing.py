@@ -1,0 +1,110 @@
+"""Are an exported model's answers those of the checkpoint? Asked with the job's own validation images."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finetune.data.dataset import open_dataset
+from finetune.data.decoding import Undecodable, decode
+from finetune.errors import DatasetGone, DatasetInvalid, DatasetNotFound, ExportFailed
+from finetune.export.formats import Answers
+from finetune.spec.job import DatasetSpec
+from finetune.trained import TrainedModel
+
+MOST_IMAGES = 256
+MOST_SECONDS = 300.0  # a network so slow that fewer images take so long is compared on those
+BATCH = 16
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far answers are apart at most, over so many images; see `Exported.largest_difference`."""
+
+    largest_difference: float
+    images: int
+
+
+def validation_images(data_dir: Path, spec: dict[str, Any]) -> list[Path]:
+    """The job's validation images, at most `MOST_IMAGES`, evenly spread over them, in no order.
+
+    Raises:
+        DatasetGone: the dataset is not there any more, or is none.
+    """
+    try:
+        asked = DatasetSpec.model_validate(spec["dataset"])
+        samples = open_dataset(data_dir, asked, spec["seed"]).val
+    except (DatasetNotFound, DatasetInvalid) as error:
+        raise _gone(error.message) from error
+    count = min(MOST_IMAGES, len(samples))
+    paths = [samples[index * len(samples) // count].path for index in range(count)]
+    random.Random(0).shuffle(paths)  # so that the first ones are spread, too
+    return paths
+
+
+def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bool) -> Comparison:
+    """Compares the model's answers with those of its export.
+
+    `whole` is for a graph that prepares images itself: it gets them as they are decoded, one by one.
+
+    Raises:
+        ExportFailed: they differ by more than `TOLERANCE`, or are no numbers.
+        DatasetGone: no image can be decoded.
+    """
+    deadline = time.monotonic() + MOST_SECONDS
+    largest, images = 0.0, 0
+    for batch in _batches(paths, 1 if whole else BATCH):
+        prepared = torch.stack([model.preprocessing.centre(image) for image in batch])
+        expected = model.answers(prepared)
+        found = anew(batch[0][None] if whole else model.preprocessing.normalize(prepared))
+        largest = max(largest, _difference(expected, found))
+        images += len(batch)
+        if time.monotonic() > deadline:
+            break
+    if not images:
+        raise _gone("none of its validation images can be read")
+    return Comparison(largest, images)
+
+
+def _batches(paths: Sequence[Path], size: int) -> Iterator[list[Tensor]]:
+    """Decoded images in batches; those that cannot be decoded are left out."""
+    batch: list[Tensor] = []
+    for path in paths:
+        try:
+            batch.append(decode(path))
+        except Undecodable:
+            continue
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    if found.shape != expected.shape:
+        shapes = f"{tuple(found.shape)} and not {tuple(expected.shape)}"
+        raise ExportFailed(f"the exported model's answers have the shape {shapes}")
+    if not bool(expected.isfinite().all()):
+        raise ExportFailed("the checkpoint's own answers are not finite numbers: choose another checkpoint")
+    largest = ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
+    if not largest <= TOLERANCE:  # NaN is more, too
+        raise ExportFailed(
+            f"the exported model's answers differ from the checkpoint's by {largest:.2g} "
+            f"on the validation images; at most {TOLERANCE:g} is allowed"
+        )
+    return largest
+
+
+def _gone(reason: str) -> DatasetGone:
+    return DatasetGone(
+        "the export cannot be proved: its answers are compared with the checkpoint's on the job's validation "
+        f"images, and {reason}. Put the dataset back, or download the checkpoint itself (without format)",
+        "dataset.path",
+    )
