@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 
+from finetune.spec.problems import Problem
+
 log = structlog.get_logger()
 
 Tell = Callable[[object], None]
@@ -47,11 +49,16 @@ class AsideGone(AsideError):
 
 
 class AsideRefused(Exception):
-    """The answer is a refusal: one of the errors of `finetune`, by its code, sentence and field."""
+    """The answer is a refusal: one of the errors of `finetune`, by its code, sentence and field.
 
-    def __init__(self, code: str, message: str, param: str | None) -> None:
+    `problems` are all that it names, where it names several.
+    """
+
+    def __init__(
+        self, code: str, message: str, param: str | None, problems: tuple[Problem, ...] = ()
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.param = code, message, param
+        self.code, self.message, self.param, self.problems = code, message, param, problems
 
 
 class AsideBroke(Exception):
@@ -78,6 +85,7 @@ class Aside:
         self._turn = threading.Lock()
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._closed = False
 
     def ask(self, question: object, patience: float, heard: Tell | None = None) -> Any:
         """Waits for the answer, for `patience` seconds in all. Safe to call from many threads.
@@ -107,13 +115,16 @@ class Aside:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def close(self) -> None:
-        """Ends the process. Whoever waits for an answer gets none."""
+        """Ends the process, and begins no other. Whoever waits for an answer gets none."""
+        self._closed = True
         self._end(self._process, self._connection)
 
     def _try(self, question: object, deadline: float, heard: Tell | None) -> Any:
         """The answer, or NOTHING from a process that died."""
-        connection = self._running()
+        if self._closed:
+            raise AsideGone(f"the {self._name} has ended with the server")
         try:
+            connection = self._running()
             connection.send(question)
             while connection.poll(max(0.0, deadline - time.monotonic())):
                 kind, content = connection.recv()
@@ -178,7 +189,8 @@ def _answer(opener: str, arguments: tuple[Any, ...], connection: Connection, idl
                     answerer = getattr(importlib.import_module(module), function)(*arguments)
                 reply = ("answer", answerer(question, lambda told: connection.send(("told", told))))
             except FinetuneError as error:
-                reply = ("refused", (error.code, error.message, error.param))
+                problems = getattr(error, "problems", ())
+                reply = ("refused", (error.code, error.message, error.param, problems))
             except (BrokenPipeError, EOFError):
                 raise
             except Exception:

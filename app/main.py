@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import errors
-from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics
+from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics, predictions
 from app.api.openapi import describe
 from app.catalog import Catalog
+from app.predictor import Predictor
 from app.requests import RequestLog
 from app.settings import Settings
 from app.store import leases
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
         loader = app.state.catalog.start_loading()
         yield
         stopping.set()
+        app.state.predictor.close()
         sweeper.join()
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
@@ -43,10 +45,22 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
     app.state.db, app.state.settings = db, settings
     app.state.catalog = Catalog(settings, db)
+    app.state.predictor = Predictor(settings)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)
-    for resource in (jobs, experiments, metrics, events, checkpoints, backbones, datasets, health, pages):
+    for resource in (
+        jobs,
+        experiments,
+        metrics,
+        events,
+        checkpoints,
+        predictions,
+        backbones,
+        datasets,
+        health,
+        pages,
+    ):
         app.include_router(resource.router)
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)

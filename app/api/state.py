@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.catalog import Catalog
+from app.predictor import Predictor
 from app.settings import Settings
 from app.store import experiments, jobs
 from app.store.database import Database
@@ -27,9 +28,15 @@ def _catalog(request: Request) -> Catalog:
     return catalog
 
 
+def _predictor(request: Request) -> Predictor:
+    predictor: Predictor = request.app.state.predictor
+    return predictor
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Cat = Annotated[Catalog, Depends(_catalog)]
+Predicts = Annotated[Predictor, Depends(_predictor)]
 
 
 def find_job(db: Database, job_id: str) -> Job:
