@@ -1,16 +1,20 @@
 """Images in a request: a body that is one, or the files of a form. Read within limits, or refused."""
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import anyio
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from app.errors import BadRequest, Invalid, TimedOut, TooLarge, UnsupportedType
 from finetune.predictions import Sent
 from finetune.spec import Problem
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MOST_IMAGES = 64
 TOGETHER = 4  # times the bytes of one image: what all of a request may have
@@ -98,7 +102,7 @@ class _Form:
         self._most_bytes = most_bytes
         self._begin()
 
-    def callbacks(self) -> MultipartCallbacks:
+    def callbacks(self) -> "MultipartCallbacks":
         """What the parser calls."""
         return {
             "on_part_begin": self._begin,

@@ -236,8 +236,9 @@ def test_every_image_that_cannot_be_read_is_named_with_its_reason(predictor, tra
         Sent(b"hello", None),
         Sent(photo, "photo.jpg"),
     )
+    path, sha256 = trained["classes"]
     with pytest.raises(ImageInvalid) as refused:
-        predictor.predict(Question(*trained["classes"], images))
+        predictor.predict(Question(path, sha256, images))
     params = [problem.param for problem in refused.value.problems]
     assert params == ["images.1", "images.2", "images.3"]
     messages = [problem.message for problem in refused.value.problems]
@@ -410,5 +411,6 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
 
 
 def test_the_process_answers_with_the_operators_backbones(as_in_its_process, trained):
+    path, sha256 = trained["classes"]
     with pytest.raises(SpecInvalid):  # none was given
-        as_in_its_process(Question(*trained["classes"], (Sent(saved(picture())),)), print)
+        as_in_its_process(Question(path, sha256, (Sent(saved(picture())),)), print)
