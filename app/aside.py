@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 
+from finetune.spec.problems import Problem
+
 log = structlog.get_logger()
 
 Tell = Callable[[object], None]
@@ -47,11 +49,16 @@ class AsideGone(AsideError):
 
 
 class AsideRefused(Exception):
-    """The answer is a refusal: one of the errors of `finetune`, by its code, sentence and field."""
+    """The answer is a refusal: one of the errors of `finetune`, by its code, sentence and field.
 
-    def __init__(self, code: str, message: str, param: str | None) -> None:
+    `problems` are all that it names, where it names several.
+    """
+
+    def __init__(
+        self, code: str, message: str, param: str | None, problems: tuple[Problem, ...] = ()
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.param = code, message, param
+        self.code, self.message, self.param, self.problems = code, message, param, problems
 
 
 class AsideBroke(Exception):
@@ -116,8 +123,8 @@ class Aside:
         """The answer, or NOTHING from a process that died."""
         if self._closed:
             raise AsideGone(f"the {self._name} has ended with the server")
-        connection = self._running()
         try:
+            connection = self._running()
             connection.send(question)
             while connection.poll(max(0.0, deadline - time.monotonic())):
                 kind, content = connection.recv()
@@ -182,7 +189,8 @@ def _answer(opener: str, arguments: tuple[Any, ...], connection: Connection, idl
                     answerer = getattr(importlib.import_module(module), function)(*arguments)
                 reply = ("answer", answerer(question, lambda told: connection.send(("told", told))))
             except FinetuneError as error:
-                reply = ("refused", (error.code, error.message, error.param))
+                problems = getattr(error, "problems", ())
+                reply = ("refused", (error.code, error.message, error.param, problems))
             except (BrokenPipeError, EOFError):
                 raise
             except Exception:

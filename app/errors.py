@@ -7,9 +7,10 @@
     ├── TimedOut          408  the client stopped in the middle of its request
     ├── Conflict          409  the thing's state does not allow it
     ├── TooLarge          413  the body is longer than it may be, or an archive has too much in it
+    ├── UnsupportedType   415  the body is of a kind that this call does not take
     ├── RangeNotSatisfiable 416  a download is asked for from behind its end
     ├── Invalid           422  fields with problems; all of them in `details`
-    ├── Unavailable       503  the database or the disk does not answer
+    ├── Unavailable       503  the database, the disk or a process beside the server does not answer
     └── NoSpace           507  the disk is full
 
 Every answer has the shape `{"error": {"message", "type", "param", "code", "details"}}`.
@@ -24,6 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.aside import AsideError
 from app.store.errors import (
     AlreadyRetried,
     ExperimentEnded,
@@ -96,6 +98,12 @@ class TooLarge(ApiError):
     """The body is longer than it may be."""
 
     status, kind, code = 413, "invalid_request_error", "too_large"
+
+
+class UnsupportedType(ApiError):
+    """The body is of a kind that this call does not take."""
+
+    status, kind, code = 415, "invalid_request_error", "unsupported_media_type"
 
 
 class RangeNotSatisfiable(ApiError):
@@ -176,6 +184,11 @@ def install(app: FastAPI) -> None:
             headers = {"Retry-After": "1"} if isinstance(error, StoreUnavailable) else None
             translated = STORE_ERRORS.get(type(error), ApiError)(str(error), headers=headers)
         return await refused(request, translated)
+
+    @app.exception_handler(AsideError)
+    async def no_answer_now(request: Request, error: AsideError) -> Response:
+        message, headers = f"{error}; try again", {"Retry-After": str(error.retry_after)}
+        return await refused(request, Unavailable(message, headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:

@@ -10,11 +10,23 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import errors
-from app.api import backbones, checkpoints, datasets, events, experiments, health, jobs, metrics, reports
+from app.api import (
+    backbones,
+    checkpoints,
+    datasets,
+    events,
+    experiments,
+    health,
+    jobs,
+    metrics,
+    predictions,
+    reports,
+)
 from app.api.openapi import describe
 from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
+from app.predictor import Predictor
 from app.requests import RequestLog
 from app.settings import Settings
 from app.staging import sweep
@@ -43,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         stopping.set()
         app.state.checks.close()
         app.state.exports.close()
+        app.state.predictor.close()
         sweeper.join()
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
@@ -52,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.catalog = Catalog(settings, db)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.exports = Exports(settings, db)
+    app.state.predictor = Predictor(settings)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))
     errors.install(app)
@@ -62,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         checkpoints,
         reports,
+        predictions,
         backbones,
         datasets,
         health,

@@ -1,5 +1,6 @@
 """Around every request: an id, a log line, and an answer in the one shape even where something broke."""
 
+import asyncio
 import time
 from uuid import uuid4
 
@@ -44,6 +45,11 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server ends, and has waited for this long enough
+            if status:
+                raise
+            body = error_body("the server ends; try again", "server_error", "unavailable")
+            await render(503, body, {"Retry-After": "5"})(scope, receive, send_with_id)
         except Exception:
             log.exception("request broke", request_id=request_id, method=scope["method"], path=scope["path"])
             if status:  # the answer is under way: the broken connection is all that is left to say

@@ -13,7 +13,9 @@ FinetuneError
 ├── NotReproduced         the best checkpoint, loaded anew, does not give its stored score
 ├── ExportFailed          the network cannot be written in a format, or answers otherwise there
 ├── DatasetGone           the images that an export is to be compared on are not there any more
-└── ImageInvalid          what was sent to be predicted is no image that can be read
+├── ImageInvalid          what was sent to be predicted is no image that can be read
+├── NetworkFailed         a checkpoint's network cannot be built, raises, or gives what are no numbers
+└── DeviceUnusable        there is no such device to predict on
 """
 
 from collections.abc import Sequence
@@ -110,6 +112,22 @@ class DatasetGone(FinetuneError):
 
 
 class ImageInvalid(FinetuneError):
-    """What was sent to be predicted is no image that can be read."""
+    """What was sent to be predicted is no image that can be read; `problems` names all such images."""
 
     code = "image_invalid"
+
+    def __init__(self, message: str, param: str | None = None, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message, param)
+        self.problems = tuple(problems)
+
+
+class NetworkFailed(FinetuneError):
+    """A checkpoint's network cannot be built, raises where it should answer, or gives what are no numbers."""
+
+    code = "network_failed"
+
+
+class DeviceUnusable(FinetuneError):
+    """There is no such device to predict on."""
+
+    code = "device_unusable"

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
+from app.predictor import Predictor
 from app.settings import Settings
 from app.store import experiments, jobs
 from app.store.database import Database
@@ -39,11 +40,17 @@ def _exports(request: Request) -> Exports:
     return exports
 
 
+def _predictor(request: Request) -> Predictor:
+    predictor: Predictor = request.app.state.predictor
+    return predictor
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Cat = Annotated[Catalog, Depends(_catalog)]
 Chk = Annotated[Checks, Depends(_checks)]
 Exp = Annotated[Exports, Depends(_exports)]
+Predicts = Annotated[Predictor, Depends(_predictor)]
 
 
 def find_job(db: Database, job_id: str) -> Job:

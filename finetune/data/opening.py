@@ -1,5 +1,6 @@
 """From a file to colours, by Pillow alone: whoever looks at files without training needs no torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,18 +11,43 @@ class Undecodable(Exception):
     """The file is no image that can be read whole."""
 
 
-def open_upright(source: Path | BinaryIO) -> Image.Image:
+@dataclass(frozen=True)
+class Limits:
+    """What is decoded at all: so many pixels, and these formats by Pillow's names; none is no limit."""
+
+    pixels: int | None = None
+    formats: tuple[str, ...] | None = None
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Looks at an image's size, which its header says.
+
+        Raises:
+            Undecodable: it is too large.
+        """
+        width, height = size
+        if self.pixels is not None and width * height > self.pixels:
+            raise Undecodable(f"it has {width} × {height} pixels; at most {self.pixels:,} are read")
+
+
+UNLIMITED = Limits()
+
+
+def open_upright(source: Path | BinaryIO, limits: Limits = UNLIMITED) -> Image.Image:
     """An image in RGB, upright by its EXIF tag; of an animation the first frame. It keeps its format's name.
 
     Raises:
-        Undecodable: the file is empty, truncated, or no image; `__cause__` is what Pillow raised.
+        Undecodable: the file is empty, truncated, no image, or above the limits; `__cause__` is what Pillow
+            raised.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=limits.formats) as image:
+            limits.check(image.size)
             ImageOps.exif_transpose(image, in_place=True)
             upright = _rgb(image)
             upright.format = image.format
             return upright
+    except Undecodable:
+        raise
     except Exception as error:  # a broken file makes Pillow's readers raise whatever they stumble over
         raise Undecodable(str(error) or type(error).__name__) from error
 

@@ -13,6 +13,7 @@ CALLS = {
     ("post", "/v1/jobs/{job_id}/pause"),
     ("post", "/v1/jobs/{job_id}/resume"),
     ("post", "/v1/jobs/{job_id}/retry"),
+    ("post", "/v1/jobs/{job_id}/predict"),
     ("get", "/v1/jobs/{job_id}/metrics"),
     ("get", "/v1/jobs/{job_id}/events"),
     ("get", "/v1/jobs/{job_id}/checkpoints"),
@@ -173,3 +174,18 @@ def test_page_for_people_is_there(api):
     response = api.get("/docs")
     assert response.status_code == 200
     assert "/openapi.json" in response.text
+
+
+def test_a_prediction_takes_an_image_or_a_form_and_its_example_has_the_fields_of_a_real_one(
+    calls, predict, pictures
+):
+    call = calls["post", "/v1/jobs/{job_id}/predict"]
+    assert {"image/*", "application/octet-stream", "multipart/form-data"} == set(
+        call["requestBody"]["content"]
+    )
+    (example,) = examples(call["responses"]["200"]["content"]["application/json"])
+    answer = predict(pictures[0]).json()
+    assert set(answer) == set(example)
+    assert set(answer["data"][0]) == set(example["data"][0])
+    assert set(answer["data"][0]["classes"][0]) == set(example["data"][0]["classes"][0])
+    assert set(answer["seconds"]) == set(example["seconds"])
