@@ -5,6 +5,9 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+Image.init()
+FORMATS = tuple(kind for kind in Image.ID if kind != "EPS")  # whose reader starts Ghostscript
+
 
 class Undecodable(Exception):
     """The file is no image that can be read whole."""
@@ -17,7 +20,7 @@ def open_upright(source: Path | BinaryIO) -> Image.Image:
         Undecodable: the file is empty, truncated, or no image; `__cause__` is what Pillow raised.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             upright = _rgb(image)
             upright.format = image.format
