@@ -42,14 +42,6 @@ class Cache:
         self.root, self.budget = root, budget
         self._no_room_until = 0.0
 
-    def holds(self, kind: str, key: str) -> bool:
-        """Whether there is an entry, sound or not. Counts as a use."""
-        try:
-            _touch(self._path(kind, key))
-        except OSError:
-            return False
-        return True
-
     def get(self, kind: str, key: str) -> bytearray | None:
         """An entry's content; None where there is none, or a damaged one, which is removed."""
         path = self._path(kind, key)

@@ -75,7 +75,7 @@ class Run:
         if was != now:
             raise DatasetInvalid(
                 f"the data of {self.dataset.name!r} changed since the run began (its fingerprint was "
-                f"{was[:12]}… and is {now[:12]}…): put back what was there and retry, or submit a new job",
+                f"{was[:12]}… and is {now[:12]}…): put back what was there, or begin anew with another job",
                 "dataset.path",
             )
         return state

@@ -9,7 +9,7 @@ from typing import Any
 from finetune.data.folders import list_folder
 from finetune.data.listing import Listed, Listing, belongs
 from finetune.data.manifests import is_manifest, list_manifest
-from finetune.data.paths import Outside, resolve_below
+from finetune.data.paths import Outside, resolve_below, sendable
 from finetune.data.splitting import split_by_class, split_by_labels
 from finetune.errors import DatasetInvalid, DatasetNotFound, SpecInvalid
 from finetune.spec.job import DatasetSpec
@@ -65,7 +65,8 @@ def dataset_names(data_dir: Path) -> list[str]:
     folders = [entry for entry in entries if entry.is_dir()]
     inside = [entry for folder in folders for entry in folder.iterdir() if belongs(entry, folder, root)]
     manifests = [entry for entry in (*entries, *inside) if is_manifest(entry)]
-    return sorted(entry.relative_to(data_dir).as_posix() for entry in (*folders, *manifests))
+    names = (entry.relative_to(data_dir).as_posix() for entry in (*folders, *manifests))
+    return sorted(name for name in names if name == sendable(name))  # the others could not be asked for
 
 
 def find_dataset(data_dir: Path, path: str) -> Path:

@@ -12,6 +12,7 @@ from finetune.data import kept_facts
 from finetune.data.dataset import find_dataset
 from finetune.data.facts import FileFacts, Keep, Stamp, examine, stamp_of
 from finetune.data.listing import Listed, Listing
+from finetune.data.paths import sendable
 
 THREADS = 8
 TELL_EVERY = 0.3  # seconds
@@ -38,7 +39,7 @@ class Examination:
     def name(self, path: Path) -> str:
         """A file's path relative to the dataset's folder, as text that can be sent and printed."""
         below = path.relative_to(self.base if path.is_relative_to(self.base) else self.root)
-        return os.fsencode(below.as_posix()).decode("utf-8", "backslashreplace")
+        return sendable(below.as_posix())
 
     def sound(self) -> dict[str, tuple[Listed, ...]]:
         """The images that can be decoded, by split."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetune.data.listing import SPLITS, Counts, Listed, Listing, belongs, class_problems, one_class
+from finetune.data.paths import sendable
 
 
 def list_folder(folder: Path, name: str, root: Path) -> Listing:
@@ -25,7 +26,7 @@ def _by_class(folder: Path, root: Path) -> Iterator[tuple[str, list[Path]]]:
         if entry.is_dir() and not entry.name.startswith(".") and entry.resolve().is_relative_to(root):
             # What is no regular file, or a link to nothing, is listed too: the check names it.
             inside = [path for path in sorted(entry.rglob("*")) if not path.is_dir()]
-            yield entry.name, [path for path in inside if belongs(path, entry, root)]
+            yield sendable(entry.name), [path for path in inside if belongs(path, entry, root)]
 
 
 def _problems(name: str, classes: tuple[str, ...], counts: Counts) -> list[str]:

@@ -6,6 +6,9 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+Image.init()
+FORMATS = tuple(kind for kind in Image.ID if kind != "EPS")  # whose reader starts Ghostscript
+
 
 class Undecodable(Exception):
     """The file is no image that can be read whole."""
@@ -13,10 +16,10 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What is decoded at all: so many pixels, and these formats by Pillow's names; none is no limit."""
+    """What is decoded at all: so many pixels (None is no limit), and these formats by Pillow's names."""
 
     pixels: int | None = None
-    formats: tuple[str, ...] | None = None
+    formats: tuple[str, ...] = FORMATS
 
     def check(self, size: tuple[int, int]) -> None:
         """Looks at an image's size, which its header says.

@@ -25,3 +25,8 @@ def resolve_below(root: Path, relative: str) -> Path:
     if not real.is_relative_to(real_root) or real == real_root:
         raise Outside(relative)
     return real
+
+
+def sendable(name: str) -> str:
+    """A file's name as text that can be sent and stored: bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -92,7 +92,7 @@ def test_a_run_does_not_go_on_with_other_data(job, run, root, broken_off, tmp_pa
     with pytest.raises(DatasetInvalid) as invalid:
         run(job(), tmp_path / "rest", data_dir=root, resume=broken_off)
     assert "the data of 'hues' changed since the run began" in invalid.value.message
-    assert "put back what was there" in invalid.value.message
+    assert "put back what was there, or begin anew with another job" in invalid.value.message
     assert invalid.value.param == "dataset.path"
     assert not (tmp_path / "rest").exists()
     path.write_bytes(before)

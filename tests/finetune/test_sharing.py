@@ -61,9 +61,9 @@ def test_a_cold_cache_and_a_warm_one_give_what_none_gives(run, told, spec, expec
 def test_the_second_run_decodes_nothing_and_computes_no_features(run, spec, tmp_path, monkeypatch):
     decoded, opened = [], Image.open
 
-    def count(path):
-        decoded.append(path)
-        return opened(path)
+    def count(source, formats):
+        decoded.append(source)
+        return opened(source, formats=formats)
 
     monkeypatch.setattr("finetune.data.opening.Image.open", count)
     kept = {"cache_dir": tmp_path / "cache", "checks_dir": tmp_path / "checks"}

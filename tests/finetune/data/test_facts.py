@@ -53,6 +53,7 @@ BAD = {
     "text": (b"this is no image", "not_an_image", "its content is none"),
     "empty": (b"", "not_an_image", "it is empty"),
     "page": (b"<!doctype html><title>404</title>", "not_an_image", "its content is none"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not_an_image", "none"),
     "archive": (b"PK\x03\x04" + bytes(60), "not_an_image", "its content is none"),
     "start of a JPEG": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "unreadable", "Truncated"),
     "start of a PNG": (b"\x89PNG\r\n\x1a\n\x00\x00", "unreadable", "it ends before the image begins"),
@@ -111,7 +112,7 @@ def test_a_file_that_may_not_be_read_is_unreadable_and_that_is_not_kept(photo):
     ],
 )
 def test_what_disk_or_memory_failed_at_is_not_kept(photo, monkeypatch, error, reason):
-    def fail(source):
+    def fail(source, formats):
         raise error
 
     monkeypatch.setattr("finetune.data.opening.Image.open", fail)

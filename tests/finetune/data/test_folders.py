@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from finetune.data.dataset import dataset_names, find_dataset, list_dataset, open_dataset
@@ -168,3 +170,20 @@ def test_datasets_are_the_folders_below_the_data_root(tree):
     (root / "file").touch()
     assert dataset_names(root) == ["birds", "pets"]
     assert dataset_names(root / "absent") == []
+
+
+def test_names_that_are_no_text_are_shown_as_text_or_not_at_all(tree):
+    root = tree(dog=2, **{os.fsdecode(b"\xff"): 2})
+    assert list_dataset(root, "pets").classes == ("\\xff", "dog")
+    (root / os.fsdecode(b"\xfe")).mkdir()
+    assert dataset_names(root) == ["pets"]
+
+
+def test_what_is_no_regular_file_is_listed_for_the_check_to_name(tree):
+    root = tree(cat=2, dog=2)
+    os.mkfifo(root / "pets" / "cat" / "pipe.png")
+    (root / "pets" / "cat" / "gone.png").symlink_to(root / "pets" / "nowhere.png")
+    (root / "pets" / "cat" / "circle.png").symlink_to(root / "pets" / "cat" / "circle.png")
+    (root / "pets" / "cat" / "outside.png").symlink_to(root.parent / "nowhere.png")
+    listed = [image.path.name for image in list_dataset(root, "pets").images["train"]]
+    assert listed == ["000.png", "001.png", "circle.png", "gone.png", "pipe.png", "000.png", "001.png"]
