@@ -149,6 +149,17 @@ def test_validation_is_not_weighed(job, trained, told, root):
     assert both.train == weighed.train
 
 
+def test_the_training_loss_is_the_weighted_mean_over_the_epoch_whatever_its_batches(job, trained, told):
+    """Of a network that stands still, so that all batches are of the same one."""
+    still = stage(epochs=1, lr={"schedule": {"name": "constant", "lr": 0}})
+    losses = [
+        told.records(trained(name, job(still, batch_size=size)))[0].train["loss"]
+        for name, size in (("weights", 5), ("weights", 12), ("repeated", 64), ("plain", 12))
+    ]
+    assert losses[:2] == pytest.approx(losses[2:3] * 2, rel=1e-5)
+    assert losses[0] != pytest.approx(losses[3], rel=1e-4)
+
+
 def test_auxiliary_outputs_are_weighed_too(job, trained, told):
     spec = job(
         stage(freeze={"policy": "none"}), backbone={"name": "with_auxiliary", "weights": None}, batch_size=64

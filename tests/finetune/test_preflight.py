@@ -140,11 +140,11 @@ def test_a_body_of_any_shape_has_problems_and_no_crash(problems, body):
 
 
 def test_a_manifest_is_a_dataset_and_a_file_of_another_kind_is_none(registry, job, tmp_path):
-    for name in ("labels.csv", "labels.txt"):
+    for name in ("labels.csv", "labels.parquet", "labels.txt"):
         (tmp_path / name).write_text("path,label\n")
 
     def found(name):
         return codes(check(job(dataset={"path": name}), registry, tmp_path, tmp_path))
 
-    assert found("labels.csv") == []
+    assert found("labels.csv") == found("labels.parquet") == []
     assert found("labels.txt") == [("dataset.path", "dataset_not_found")]
