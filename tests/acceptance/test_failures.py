@@ -37,9 +37,10 @@ def datasets(thaw, draw_shapes):
         (
             "truncated",
             [
-                "2 files cannot be decoded, mend or remove them: ",
-                "truncated/train/circle/train-001.png (",
-                "truncated/val/square/notes.txt (",
+                "2 files of 'truncated' with problems: ",
+                "unreadable: train/circle/train-001.png (",
+                "not_an_image: val/square/notes.txt (",
+                'Mend or remove them, or train without them with "on_problem": "skip"',
             ],
         ),
     ],
