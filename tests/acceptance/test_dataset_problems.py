@@ -83,10 +83,10 @@ def test_job_that_skips_trains_and_says_what_it_left_out(submit, pets, client, t
 
 
 def test_other_problems_are_told_as_warnings(submit, pets, client, thaw, make_spec):
-    shutil.copytree(pets, thaw.data / "mended")
+    shutil.copytree(pets, thaw.data / "mended-pets")
     for kind in ("unreadable", "not_an_image"):
-        (thaw.data / "mended" / NAMES[kind]).unlink()
-    job = submit("mended")
+        (thaw.data / "mended-pets" / NAMES[kind]).unlink()
+    job = submit("mended-pets")
     assert job.status == "succeeded"
     warnings = [event.message for event in client.events(job.id) if event.type == "warning"]
     assert any(NAMES["placeholder"] in message for message in warnings)
