@@ -30,7 +30,7 @@ class Exports:
 
     def __init__(self, settings: Settings, db: Database) -> None:
         self._db, self._artifacts = db, settings.artifacts_dir
-        arguments = (settings.data_dir, settings.backbones)
+        arguments = (settings.data_dir, settings.checks_dir, settings.backbones)
         self._exporter = Aside("exporter", "finetune.export.exporter:open_exporter", arguments)
         self._making: dict[tuple[str, str], asyncio.Task[Json]] = {}
         self._thread = CapacityLimiter(1)  # its own, so that those who wait take none of the server's threads
@@ -103,7 +103,7 @@ class Exports:
             raise _refusal(error) from error
         except AsideBroke as error:
             log.exception("the exporter met an error")
-            raise ApiError("the exporter met an error without a name; the server's log has it") from error
+            raise _later("the exporter met an error without a name; the server's log has it") from error
         return self._record(order, made)
 
     def _record(self, order: Order, made: Exported) -> Json:
@@ -113,6 +113,7 @@ class Exports:
             "sha256": made.sha256,
             "largest_difference": made.largest_difference,
             "images": made.images,
+            "same_data": made.same_data,
         }
         kept = exports.record_export(self._db, order.checkpoint, order.wanted.key, record)
         if kept is None or kept.exports is None:
@@ -137,6 +138,7 @@ class Exports:
         last = checkpoints.get_checkpoint(self._db, job.id, "last")
         return Order(
             weights=self._artifacts / checkpoint.path,
+            sha256=checkpoint.sha256,
             target=target_of(self._artifacts, job.id, checkpoint.id, wanted),
             wanted=wanted,
             checkpoint=checkpoint.id,

@@ -152,6 +152,7 @@ class Export(Answer):
     sha256: str | None = None
     largest_difference: float | None = None
     images: int | None = None
+    same_data: bool | None = None
     created_at: float | None = None
 
 

@@ -38,11 +38,15 @@ class Resume:
 
 @dataclass(frozen=True)
 class BestFile:
-    """The file of the best checkpoint so far, and what tells whether it still is what it was."""
+    """The file of the best checkpoint so far, and what tells whether it still is what it was.
+
+    `own` says that this process wrote it.
+    """
 
     weights: Path
     global_epoch: int
     sha256: str | None
+    own: bool = False
 
 
 def stem_of(global_epoch: int) -> str:
@@ -71,6 +75,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, 
             ) from error
         raise
     return digest, size
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal digits.
+
+    Raises:
+        OSError: it is gone, or cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_disk_full(error: BaseException) -> bool:

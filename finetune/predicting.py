@@ -1,12 +1,12 @@
 """Answers questions about images with the networks of checkpoints, which stay open from one to the next."""
 
-import hashlib
 import io
 import logging
 import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -25,8 +25,6 @@ from finetune.errors import (
     ImageInvalid,
     NetworkFailed,
     OutOfMemory,
-    WeightsIncompatible,
-    WeightsNotFound,
 )
 from finetune.predictions import Prediction, Predictions, Question, Sent
 from finetune.spec.problems import Problem
@@ -84,17 +82,16 @@ class Predictor:
     def _model(self, question: Question) -> TrainedModel:
         model = self._open.get(question.sha256)
         if model is None:
+            model = self._opened(question)
             while len(self._open) >= self._most:
                 self._open.popitem(last=False)
-            model = self._opened(question)
             self._open[question.sha256] = model
         self._open.move_to_end(question.sha256)
         return model
 
     def _opened(self, question: Question) -> TrainedModel:
-        _check_whole(question)
         try:
-            model = open_model(question.checkpoint, self._registry, self._device)
+            model = open_model(question.checkpoint, self._registry, self._device, question.sha256)
         except FinetuneError:
             raise
         except Exception as error:  # an operator's backbone raises whatever it likes when it is built
@@ -129,6 +126,7 @@ def prepare(images: Sequence[Sent], preprocessing: Preprocessing) -> Tensor:
     Raises:
         ImageInvalid: images that cannot be read; `problems` names all of them.
     """
+    _check_pixels(images)
     prepared, problems = [], []
     for index, image in enumerate(images):
         try:
@@ -139,6 +137,21 @@ def prepare(images: Sequence[Sent], preprocessing: Preprocessing) -> Tensor:
     if problems:
         raise ImageInvalid(problems[0].message, problems[0].param, problems)
     return torch.stack(prepared)
+
+
+def _check_pixels(images: Sequence[Sent]) -> None:
+    """Refuses images that are large together: a small file may say that it has many, and others wait."""
+    pixels = 0
+    for image in images:
+        with suppress(Exception):  # of what is no image, the decoding says more
+            width, height = Image.open(io.BytesIO(image.content), formats=FORMATS).size
+            pixels += width * height if width * height <= MOST_PIXELS else 0
+    if pixels > MOST_PIXELS:
+        raise ImageInvalid(
+            f"the images have {pixels:,} pixels together, and at most {MOST_PIXELS:,} are read at once: "
+            "send fewer, or smaller ones",
+            "images",
+        )
 
 
 def _prepared(content: bytes, preprocessing: Preprocessing) -> Tensor:
@@ -153,17 +166,6 @@ def _reason(error: Undecodable) -> str:
     if isinstance(error.__cause__, UnidentifiedImageError):  # whose text is about an object of Python's
         return f"it is none of {', '.join(FORMATS)}"
     return str(error)
-
-
-def _check_whole(question: Question) -> None:
-    name = question.checkpoint.name
-    try:
-        with question.checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise WeightsNotFound(f"the checkpoint {name} is gone") from error
-    if digest != question.sha256:
-        raise WeightsIncompatible(f"{name} is damaged: its SHA-256 is not the one that it was written with")
 
 
 def _answers(model: TrainedModel, images: Tensor) -> Tensor:

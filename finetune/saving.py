@@ -47,7 +47,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
     best = run.standing.best
     is_best = best is not None and best["global_epoch"] == record.global_epoch
     if is_best:
-        run.best = BestFile(weights, record.global_epoch, sha256)
+        run.best = BestFile(weights, record.global_epoch, sha256, own=True)
     return CheckpointFiles(
         weights=weights,
         sha256=sha256,

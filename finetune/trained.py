@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.backbones import Registry
-from finetune.checkpoint import load_weights
+from finetune.checkpoint import load_weights, sha256_of
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import WeightsIncompatible, WeightsNotFound
 from finetune.objectives.embeddings import placed
@@ -58,14 +58,20 @@ class TrainedModel:
                 return placed(outputs, self.normalize)
 
 
-def open_model(path: Path, registry: Registry, device: torch.device | str = "cpu") -> TrainedModel:
-    """Opens the checkpoint that a run wrote.
+def open_model(
+    path: Path, registry: Registry, device: torch.device | str = "cpu", sha256: str | None = None
+) -> TrainedModel:
+    """Opens the checkpoint that a run wrote; with `sha256`, only if the file still has that one.
 
     Raises:
         WeightsNotFound: the file is gone.
         WeightsIncompatible: it is damaged, or no checkpoint of ours.
         SpecInvalid: its backbone is not in the registry.
     """
+    if sha256 is not None and path.is_file() and sha256_of(path) != sha256:
+        raise WeightsIncompatible(
+            f"{path.name} is damaged: its SHA-256 is not the one that it was written with"
+        )
     about = read_about(path)
     try:
         preprocessing = Preprocessing.from_json(about["preprocessing"])
@@ -105,13 +111,7 @@ def read_about(path: Path) -> dict[str, Any]:
         raise WeightsIncompatible(f"{path.name} is damaged, or no checkpoint of a job") from error
 
 
-PLAIN = (
-    "format",
-    "backbone",
-    "objective",
-    "job",
-    "stage",
-    "dataset",
-)  # texts in the metadata that are no JSON
+# Texts in the metadata that are no JSON.
+PLAIN = ("format", "backbone", "objective", "job", "stage", "dataset")
 LATER = ("dataset",)  # of these, what checkpoints from before it was written do not have
 NEEDED = ("outputs", "classes", "preprocessing", "global_epoch")

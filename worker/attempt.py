@@ -4,7 +4,6 @@ The fork server imports this module, and with it torch, once; nothing here may t
 """
 
 import multiprocessing
-import re
 import signal
 import time
 import traceback
@@ -15,12 +14,12 @@ from finetune import backbones
 from finetune.checkpoint import Resume
 from finetune.errors import FinetuneError
 from finetune.events import EpochEnded, Progress
+from finetune.reasons import reason_of
 from finetune.spec.job import ResolvedSpec
 from finetune.training import train
 from worker.orders import Failed, Message, Order
 
 PROGRESS_EVERY = 0.2  # seconds
-FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\",:;()]+/)*")  # of absolute paths: clients see the names alone
 
 
 class _Stopped(BaseException):
@@ -52,13 +51,8 @@ def run(order: Order, connection: Connection) -> None:
     except FinetuneError as error:
         _send(connection, Failed(error.code, error.message, error.param))
     except Exception as error:
-        what = str(error).splitlines()[0] if str(error) else "no message"
-        for root in (order.folder, order.data_dir, order.weights_dir):
-            what = what.replace(f"{root}/", "")
-        what = FOLDERS.sub("", what)[:300]
-        message = (
-            f"an error that Thaw has no name for: {type(error).__name__}: {what}; the worker's log has more"
-        )
+        what = reason_of(error, (order.folder, order.data_dir, order.weights_dir))
+        message = f"an error that Thaw has no name for: {what}; the worker's log has more"
         _send(connection, Failed("internal", message, details=traceback.format_exc()))
 
 

@@ -177,6 +177,7 @@ CHECKPOINT = {
             "sha256": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
             "largest_difference": 4.2e-07,
             "images": 153,
+            "same_data": True,
             "created_at": 1767225900.5,
         }
     },

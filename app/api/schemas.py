@@ -155,6 +155,7 @@ class ExportAnswer(BaseModel):
         description="Of its model's answers to the checkpoint's, over so many validation images."
     )
     images: int
+    same_data: bool = Field(description="Whether the dataset was still the one that the job trained on.")
     created_at: float
 
 

@@ -119,7 +119,7 @@ class Checkpoint:
     """A checkpoint as stored; its files never change while it is there.
 
     `exports` are its files in other formats: by format `{"path", "size", "sha256", "largest_difference",
-    "images", "created_at"}`.
+    "images", "same_data", "created_at"}`.
     """
 
     seq: int

@@ -13,8 +13,10 @@ from finetune.trained import TrainedModel
 MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
 
-def facts(model: TrainedModel, order: Order, file: str, comparison: Comparison) -> dict[str, Any]:
-    """What stands in `model.json`."""
+def facts(
+    model: TrainedModel, order: Order, file: str, comparison: Comparison, same_data: bool
+) -> dict[str, Any]:
+    """What stands in `model.json`; `same_data` as in `Exported`."""
     about, inside, crop = model.about, order.wanted.preprocessing, model.preprocessing.crop
     size = [crop, crop]
     signature: dict[str, dict[str, Any]] = {
@@ -48,6 +50,7 @@ def facts(model: TrainedModel, order: Order, file: str, comparison: Comparison) 
         "comparison": {
             "largest_difference": comparison.largest_difference,
             "images": comparison.images,
+            "same_data": same_data,
         },
     }
 

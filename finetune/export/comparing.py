@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetune.data.dataset import open_dataset
+from finetune.data.checking import check_dataset
+from finetune.data.dataset import list_dataset, open_dataset
 from finetune.data.decoding import Undecodable, decode
 from finetune.errors import DatasetGone, DatasetInvalid, DatasetNotFound, ExportFailed
 from finetune.export.formats import Answers
@@ -20,7 +21,8 @@ from finetune.trained import TrainedModel
 MOST_IMAGES = 256
 MOST_SECONDS = 300.0  # a network so slow that fewer images take so long is compared on those
 BATCH = 16
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4  # of probabilities
+EMBEDDING_TOLERANCE = 1e-3  # in parts of the largest number, where that is above 1
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,33 @@ class Comparison:
 def validation_images(data_dir: Path, spec: dict[str, Any]) -> list[Path]:
     """The job's validation images, at most `MOST_IMAGES`, evenly spread over them, in no order.
 
+    Of a dataset that nobody could train on any more, those that are left will do: labels are not looked at.
+
     Raises:
-        DatasetGone: the dataset is not there any more, or is none.
+        DatasetGone: the dataset is not there any more, or has no images.
     """
+    asked = DatasetSpec.model_validate(spec["dataset"])
     try:
-        asked = DatasetSpec.model_validate(spec["dataset"])
-        samples = open_dataset(data_dir, asked, spec["seed"]).val
-    except (DatasetNotFound, DatasetInvalid) as error:
+        found = [sample.path for sample in open_dataset(data_dir, asked, spec["seed"]).val]
+    except DatasetNotFound as error:
         raise _gone(error.message) from error
-    count = min(MOST_IMAGES, len(samples))
-    paths = [samples[index * len(samples) // count].path for index in range(count)]
+    except DatasetInvalid as error:
+        images = list_dataset(data_dir, asked.path).images
+        found = [image.path for image in images.get("val") or images["train"]]
+        if not found:
+            raise _gone(error.message) from error
+    count = min(MOST_IMAGES, len(found))
+    paths = [found[index * len(found) // count] for index in range(count)]
     random.Random(0).shuffle(paths)  # so that the first ones are spread, too
     return paths
+
+
+def is_same_data(
+    data_dir: Path, checks_dir: Path | None, spec: dict[str, Any], fingerprint: str | None
+) -> bool:
+    """Whether the dataset is still the one that a checkpoint names; where it names none, it is not known."""
+    path = spec["dataset"]["path"]
+    return fingerprint is not None and check_dataset(data_dir, path, checks_dir).fingerprint == fingerprint
 
 
 def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bool) -> Comparison:
@@ -54,16 +71,17 @@ def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bo
     `whole` is for a graph that prepares images itself: it gets them as they are decoded, one by one.
 
     Raises:
-        ExportFailed: they differ by more than `TOLERANCE`, or are no numbers.
+        ExportFailed: they differ by more than is allowed, or are no numbers.
         DatasetGone: no image can be decoded.
     """
     deadline = time.monotonic() + MOST_SECONDS
     largest, images = 0.0, 0
+    allowed = EMBEDDING_TOLERANCE if model.answer == "embedding" else TOLERANCE
     for batch in _batches(paths, 1 if whole else BATCH):
         prepared = torch.stack([model.preprocessing.centre(image) for image in batch])
         expected = model.answers(prepared)
         found = anew(batch[0][None] if whole else model.preprocessing.normalize(prepared))
-        largest = max(largest, _difference(expected, found))
+        largest = max(largest, _difference(expected, found, allowed))
         images += len(batch)
         if time.monotonic() > deadline:
             break
@@ -87,17 +105,17 @@ def _batches(paths: Sequence[Path], size: int) -> Iterator[list[Tensor]]:
         yield batch
 
 
-def _difference(expected: Tensor, found: Tensor) -> float:
+def _difference(expected: Tensor, found: Tensor, allowed: float) -> float:
     if found.shape != expected.shape:
         shapes = f"{tuple(found.shape)} and not {tuple(expected.shape)}"
         raise ExportFailed(f"the exported model's answers have the shape {shapes}")
     if not bool(expected.isfinite().all()):
         raise ExportFailed("the checkpoint's own answers are not finite numbers: choose another checkpoint")
     largest = ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
-    if not largest <= TOLERANCE:  # NaN is more, too
+    if not largest <= allowed:  # NaN is more, too
         raise ExportFailed(
             f"the exported model's answers differ from the checkpoint's by {largest:.2g} "
-            f"on the validation images; at most {TOLERANCE:g} is allowed"
+            f"on the validation images; at most {allowed:g} is allowed"
         )
     return largest
 

@@ -48,6 +48,7 @@ class Order:
     """
 
     weights: Path
+    sha256: str
     target: Path
     wanted: Wanted
     checkpoint: str
@@ -69,13 +70,15 @@ class Exported:
     """A bundle that is complete on disk, and how far its model's answers are from the checkpoint's.
 
     `largest_difference` is over all probabilities of `images` validation images; of embeddings it is in parts
-    of their largest number, where that is above 1.
+    of their largest number, where that is above 1. `same_data` says whether the dataset is still the one that
+    the job was trained on.
     """
 
     size: int
     sha256: str
     largest_difference: float
     images: int
+    same_data: bool
 
 
 def target_of(artifacts: Path, job: str, checkpoint: str, wanted: Wanted) -> Path:

@@ -24,12 +24,12 @@ def calibration_of(probabilities: Tensor, right: Tensor, bins: int = BINS) -> di
     """
     exact, edges = probabilities.double(), torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     place = (torch.bucketize(exact, edges, right=True) - 1).clamp(max=bins - 1)
-    count = place.bincount(minlength=bins)
+    count = place.bincount(minlength=bins).double()
     confidence = place.bincount(exact, minlength=bins) / count
     accuracy = place.bincount(right.double(), minlength=bins) / count
     share = count / len(exact)
     error = ((accuracy - confidence).abs() * share)[count > 0].sum().item()
-    columns = (edges[:-1], edges[1:], count, share, confidence, accuracy)
+    columns = (edges[:-1], edges[1:], count.long(), share, confidence, accuracy)
     names = ("low", "high", "count", "share", "mean_confidence", "accuracy")
     rows = [
         dict(zip(names, row, strict=True))

@@ -55,7 +55,7 @@ def _moved(again: Again) -> str:
     found = again.reproduced
     return (
         f"the best checkpoint was loaded anew and gives {found.metric} {found.again:.6g} where "
-        f"{found.stored:.6g} was stored, as another device's rounding may do"
+        f"{found.stored:.6g} was stored, as another machine's rounding may do"
     )
 
 

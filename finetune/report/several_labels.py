@@ -83,7 +83,7 @@ class SeveralLabels:
         counts, wrong = Counts.of_several(labels, given), labels != given
         there, sure = counts.support > 0, bool(self.finite.all())
         precisions = self._average_precisions() if sure else torch.full(there.shape, nan)
-        micro = 2 * counts.found.sum() / (counts.given.sum() + counts.support.sum()).clamp(min=1)
+        micro = 2 * counts.found.sum().double() / (counts.given.sum() + counts.support.sum()).clamp(min=1)
         more = zip(self.thresholds.tolist(), precisions.tolist(), strict=True)
         return {
             "figures": {

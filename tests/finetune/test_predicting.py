@@ -274,6 +274,12 @@ def test_an_image_within_the_limit_is_read_where_pillow_would_warn():
     assert prepare([Sent(content)], PREPROCESSING).shape == (1, 3, 16, 16)
 
 
+def test_images_that_are_large_together_are_refused_before_any_is_decoded():
+    small = [Sent(png_header(9000, 9000), f"{number}.png") for number in range(2)]
+    with pytest.raises(ImageInvalid, match="have 162,000,000 pixels together, and at most 100,000,000"):
+        prepare(small, PREPROCESSING)
+
+
 def test_pillows_own_limits_stop_a_bomb_where_ours_are_not_set():
     with pytest.raises(ImageInvalid, match="could be decompression bomb"):
         prepare([Sent(png_header(60_000, 60_000))], PREPROCESSING)

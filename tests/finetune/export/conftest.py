@@ -12,7 +12,7 @@ from torch import nn
 
 from finetune.backbones import Registry, backbone
 from finetune.backbones import load as load_backbones
-from finetune.checkpoint import save_weights
+from finetune.checkpoint import save_weights, sha256_of
 from finetune.export.exporter import export
 from finetune.export.orders import Order, Wanted
 from finetune.trained import TrainedModel, open_model
@@ -123,6 +123,7 @@ def order() -> Callable[..., Order]:
 
     def make(weights: Path, wanted: Wanted, target: Path, **changes: Any) -> Order:
         fields = {
+            "sha256": sha256_of(weights) if weights.exists() else "0" * 64,
             "checkpoint": "ckpt_1",
             "job": "job_1",
             "name": "ants & bees",

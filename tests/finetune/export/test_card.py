@@ -16,11 +16,11 @@ def weights(make_checkpoint):
 
 @pytest.fixture
 def written(weights, opened, order, tmp_path):
-    def write(wanted=TORCH, source="torchvision", about=(), **changes):
+    def write(wanted=TORCH, source="torchvision", about=(), same_data=True, **changes):
         model = opened(weights)
         model.about.update(about)
         asked = order(weights, wanted, tmp_path / "x.zip", **changes)
-        return card(facts(model, asked, "model.x", Comparison(2.5e-7, 12)), asked, source)
+        return card(facts(model, asked, "model.x", Comparison(2.5e-7, 12), same_data), asked, source)
 
     return write
 
@@ -34,6 +34,11 @@ def test_card_says_what_the_model_is_and_how_near_the_file_is_to_it(written):
     assert "**2.5e-07**" in text
     assert "Its short side is resized to" in text
     assert json.loads(text.rpartition("```json\n")[2].partition("```")[0])["dataset"] == {"path": "odd"}
+
+
+def test_card_says_when_the_data_was_no_longer_that_of_the_job(written):
+    assert "on 12 validation images\nof the job." in written()
+    assert "of the dataset as it was then, which was not the one" in written(same_data=False)
 
 
 def test_text_of_users_is_no_markdown(written):

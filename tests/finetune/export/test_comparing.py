@@ -3,9 +3,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from finetune.data.checking import check_dataset
 from finetune.data.dataset import open_dataset
 from finetune.errors import DatasetGone, ExportFailed
-from finetune.export.comparing import MOST_IMAGES, compare, validation_images
+from finetune.export.comparing import MOST_IMAGES, compare, is_same_data, validation_images
 from finetune.spec.job import DatasetSpec
 
 SPEC = {"dataset": {"path": "odd"}, "seed": 0}
@@ -50,6 +51,21 @@ def test_of_many_images_as_many_as_may_be_are_taken_evenly_over_the_classes(tmp_
     assert len({path.parent.name for path in taken[:20]}) == 2
 
 
+def test_dataset_that_nobody_could_train_on_any_more_still_has_images_to_compare_with(tmp_path):
+    for name in ("train/a", "train/b", "val/a"):
+        (tmp_path / "less" / name).mkdir(parents=True)
+        (tmp_path / "less" / name / "1.png").touch()
+    taken = validation_images(tmp_path, {"dataset": {"path": "less"}, "seed": 0})
+    assert [path.relative_to(tmp_path).as_posix() for path in taken] == ["less/val/a/1.png"]
+
+
+def test_data_is_the_same_only_with_the_fingerprint_that_the_checkpoint_names(photos, tmp_path):
+    found = check_dataset(photos, "odd", None).fingerprint
+    assert is_same_data(photos, tmp_path, SPEC, found)
+    assert not is_same_data(photos, tmp_path, SPEC, "0" * 64)
+    assert not is_same_data(photos, tmp_path, SPEC, None)
+
+
 def test_images_that_cannot_be_decoded_are_left_out(model, paths):
     found = compare(model, same(model), paths, whole=False)
     assert (found.images, len(paths)) == (12, 14)
@@ -57,11 +73,11 @@ def test_images_that_cannot_be_decoded_are_left_out(model, paths):
 
 
 def test_the_largest_difference_of_all_images_is_found(model, paths):
-    found = compare(model, off_by_whole(model, 9e-4), paths, whole=True)
-    assert found.largest_difference == pytest.approx(9e-4, rel=1e-3)
+    found = compare(model, off_by_whole(model, 9e-5), paths, whole=True)
+    assert found.largest_difference == pytest.approx(9e-5, rel=1e-3)
     assert found.images == 12
-    with pytest.raises(ExportFailed, match=r"differ from the checkpoint's by 0\.0012 .* at most 0\.001"):
-        compare(model, off_by_whole(model, 1.2e-3), paths, whole=True)
+    with pytest.raises(ExportFailed, match=r"differ from the checkpoint's by 0\.00012 .* at most 0\.0001"):
+        compare(model, off_by_whole(model, 1.2e-4), paths, whole=True)
 
 
 def off_by_whole(model, difference):

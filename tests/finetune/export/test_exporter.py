@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from finetune.checkpoint import sha256_of
 from finetune.data.decoding import Undecodable, decode
 from finetune.errors import DatasetGone, ExportFailed, WeightsIncompatible, WeightsNotFound
 from finetune.export.exporter import export
@@ -181,7 +182,11 @@ def test_each_export_says_over_how_many_images_its_answers_were_how_near(bundles
         assert exported.images == 12
         assert exported.largest_difference < 1e-4
         told = json.loads((folder / "model.json").read_text())
-        assert told["comparison"] == {"largest_difference": exported.largest_difference, "images": 12}
+        assert told["comparison"] == {
+            "largest_difference": exported.largest_difference,
+            "images": 12,
+            "same_data": False,  # the checkpoints of these tests do not say what they were trained on
+        }
         assert (told["format"], told["preprocessing_in_graph"]) == (wanted.format, wanted.preprocessing)
 
 
@@ -260,6 +265,26 @@ def test_leftovers_of_an_export_that_was_killed_are_swept_by_the_next(weights, o
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt_1-torch.zip"]
     with zipfile.ZipFile(tmp_path / "ckpt_1-torch.zip") as archive:
         assert archive.namelist() == ["model.pt", "README.md", "model.json"]
+
+
+def test_a_checkpoint_that_is_damaged_is_not_exported(weights, order, photos, nets, tmp_path):
+    good = weights["labels"]
+    damaged = tmp_path / good.name
+    content = bytearray(good.read_bytes())
+    content[-5] ^= 1
+    damaged.write_bytes(content)
+    asked = order(damaged, Wanted(Format.SAFETENSORS), tmp_path / "x.zip", sha256=sha256_of(good))
+    with pytest.raises(WeightsIncompatible, match="is damaged: its SHA-256"):
+        export(asked, photos, nets)
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_not_the_network_s_fault(weights, order, photos, nets, tmp_path):
+    good = weights["labels"]
+    (tmp_path / "exports").write_text("a file where a folder should be")
+    asked = order(good, Wanted(Format.SAFETENSORS), tmp_path / "exports" / "x.zip")
+    with pytest.raises(NotADirectoryError):
+        export(asked, photos, nets)
 
 
 def test_a_checkpoint_or_a_dataset_that_is_gone_is_said(weights, order, nets, photos, tmp_path):
