@@ -75,7 +75,10 @@ def _save_onnx(model: TrainedModel, order: Order, path: Path) -> None:
 
 def _open_onnx(path: Path, model: TrainedModel, registry: Registry) -> Answers:
     onnx.checker.check_model(path, full_check=True)
-    session = onnxruntime.InferenceSession(path)
+    options = onnxruntime.SessionOptions()
+    # Its threads would go on turning after an answer, and take the processor from torch's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options)
 
     def answer(images: Tensor) -> Tensor:
         (answers,) = session.run(None, {INPUT: images.numpy()})
