@@ -39,7 +39,9 @@ def _open_weights(path: Path, model: TrainedModel, registry: Registry) -> Answer
 
 
 def _save_torch(model: TrainedModel, order: Order, path: Path) -> None:
-    state = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    state = model.network.state_dict()  # not copied into a plain dict: it has the versions of modules, too
+    for name, tensor in state.items():
+        state[name] = tensor.contiguous()
     about = dict(sorted(model.about.items()))  # safetensors gives them in another order each time
     with path.open("wb") as file:  # given a path, torch writes the file's name into it
         torch.save({"state_dict": state, **about}, file)
