@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client import experiment_commands, processes, rate_commands, tables
+from client import experiment_commands, predict_commands, processes, rate_commands, tables
 from client.api import ThawClient
 from client.plan_tables import print_plan
 from client.progress import download_bar
@@ -207,6 +207,7 @@ for command in (
     experiment_commands.experiment,
     experiment_commands.experiments,
     rate_commands.find_lr,
+    predict_commands.predict,
 ):
     app.command()(command)
 
