@@ -6,7 +6,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from client.errors import AnswerUnreadable, NotFound, Refused
+from client.errors import AnswerUnreadable, NotFound, Refused, Unavailable
 from client.models import Answer, ErrorAnswer
 
 Model = TypeVar("Model", bound=Answer)
@@ -17,6 +17,7 @@ def check(response: httpx.Response) -> None:
 
     Raises:
         NotFound: for a 404 of Thaw's.
+        Unavailable: for a 503.
         Refused: for any other error of Thaw's.
         AnswerUnreadable: when the answer does not have the shape of Thaw's errors.
     """
@@ -27,8 +28,15 @@ def check(response: httpx.Response) -> None:
         body = ErrorAnswer.model_validate_json(response.content).error
     except ValidationError:
         raise AnswerUnreadable(address, f"status {response.status_code} without Thaw's error body") from None
+    if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        raise Unavailable(response.status_code, body, _seconds(response.headers.get("Retry-After", "")))
     kind = NotFound if response.status_code == HTTPStatus.NOT_FOUND else Refused
     raise kind(response.status_code, body)
+
+
+def _seconds(retry_after: str) -> float:
+    """The header may also be a date, which Thaw never sends: then, as without one, it is a second."""
+    return float(retry_after) if retry_after.isdecimal() else 1.0
 
 
 def parse(model: type[Model], response: httpx.Response) -> Model:

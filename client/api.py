@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +14,11 @@ import httpx
 from client import download, packing
 from client.answers import Model, check, parse, parse_json
 from client.datasets import Dataset
-from client.errors import AddressInvalid, AnswerUnreadable, Unreachable, UploadBroken
+from client.errors import AddressInvalid, AnswerUnreadable, Unavailable, Unreachable, UploadBroken
 from client.experiments import Experiment
 from client.models import Checkpoint, EpochRecord, Event, Format, Job, Page
 from client.plans import Plan
+from client.predictions import Predictions
 from client.reports import Report
 from client.streams import lines, messages
 
@@ -25,6 +26,11 @@ STREAM_SILENCE = 60.0
 """Seconds without a byte after which a stream counts as broken; servers send comments far more often."""
 UNPACKING = 3600.0
 """Seconds that a server may take for what it has received: a large dataset is many files."""
+FIRST_PREDICTION = 150.0
+"""Seconds that a prediction may take: the server's first one waits until torch is loaded."""
+PREDICTION_TRIES = 5
+LONGEST_PAUSE = 30.0
+"""Seconds that are waited at most before a server that was busy is asked again."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -231,6 +237,21 @@ class ThawClient:
         check(response)
         return parse(Dataset, response)
 
+    def predict(
+        self, job_id: str, files: Sequence[Path], checkpoint: str = "best", top: int = 5
+    ) -> Predictions:
+        """What a job's network says of images, at most 64 of them; see `client.predicting` for more.
+
+        All are answered, or none: a `Refused` names those that cannot be read in its details, by their places
+        (`images.0`). A server that is busy is asked again a few times, when it says.
+        """
+        for _ in range(PREDICTION_TRIES - 1):
+            try:
+                return self._predict(job_id, files, checkpoint, top)
+            except Unavailable as error:
+                time.sleep(min(error.retry_after, LONGEST_PAUSE))
+        return self._predict(job_id, files, checkpoint, top)
+
     def experiment(self, experiment_id: str) -> Experiment:
         """One experiment."""
         return parse(Experiment, self._send("GET", _experiment_path(experiment_id)))
@@ -258,6 +279,15 @@ class ThawClient:
     def delete_experiment(self, experiment_id: str) -> None:
         """Removes an ended experiment with its jobs and their checkpoints."""
         self._send("DELETE", _experiment_path(experiment_id))
+
+    def _predict(self, job_id: str, files: Sequence[Path], checkpoint: str, top: int) -> Predictions:
+        path = f"{_job_path(job_id)}/predict"
+        params: dict[str, str | int] = {"checkpoint": checkpoint, "top": top}
+        with ExitStack() as opened, self._reaching():
+            form = [("images", (file.name, opened.enter_context(file.open("rb")))) for file in files]
+            response = self._http.post(path, files=form, params=params, timeout=FIRST_PREDICTION)
+        check(response)
+        return parse(Predictions, response)
 
     def _if_changed(self, model: type[Model], path: str, etag: str | None) -> tuple[Model, str | None] | None:
         headers = {} if etag is None else {"If-None-Match": etag}

@@ -10,6 +10,7 @@ import typer
 from client import (
     dataset_commands,
     experiment_commands,
+    predict_commands,
     processes,
     rate_commands,
     report_commands,
@@ -232,6 +233,7 @@ for command in (
     experiment_commands.experiments,
     rate_commands.find_lr,
     report_commands.report,
+    predict_commands.predict,
 ):
     app.command()(command)
 

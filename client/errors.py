@@ -4,7 +4,8 @@ ThawError
 ├── Unreachable         nobody answers at the address
 ├── AnswerUnreadable    somebody answers, in another language
 ├── Refused             the server says no
-│   └── NotFound
+│   ├── NotFound
+│   └── Unavailable     the server cannot answer now, and says when to ask again
 ├── DownloadFailed
 │   ├── DownloadBroken  the connection kept breaking; what arrived is kept
 │   └── DownloadCorrupt the bytes are not the checkpoint's
@@ -84,6 +85,14 @@ class Refused(ThawError):
 
 class NotFound(Refused):
     """There is no such job, checkpoint or address on the server."""
+
+
+class Unavailable(Refused):
+    """The server cannot answer now. `retry_after` is the seconds after which it says to ask again."""
+
+    def __init__(self, status: int, body: ErrorBody, retry_after: float) -> None:
+        super().__init__(status, body)
+        self.retry_after = retry_after
 
 
 class DownloadFailed(ThawError):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,10 @@ def load_weights(path: Path, model: nn.Module) -> None:
         WeightsIncompatible: the file is damaged or of another network.
     """
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
+        weights = OrderedDict(safetensors.torch.load_file(path))
+        # safetensors keeps no versions of modules; without its own, torchvision's MNASNet takes no weights.
+        weights._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # torch's place for them
+        model.load_state_dict(weights)
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
         raise WeightsIncompatible(f"the checkpoint {path.name} cannot be loaded: {error}") from error
 

@@ -19,7 +19,6 @@ REPORT: dict[str, Any] = {
         "stored": 0.9281045751633987,
         "again": 0.9281045751633987,
         "difference": 0.0,
-        "tolerance": 0.006536947712418301,
     },
     "figures": {
         "accuracy": 0.9281045751633987,

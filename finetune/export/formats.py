@@ -39,7 +39,9 @@ def _open_weights(path: Path, model: TrainedModel, registry: Registry) -> Answer
 
 
 def _save_torch(model: TrainedModel, order: Order, path: Path) -> None:
-    state = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    state = model.network.state_dict()  # not copied into a plain dict: it has the versions of modules, too
+    for name, tensor in state.items():
+        state[name] = tensor.contiguous()
     about = dict(sorted(model.about.items()))  # safetensors gives them in another order each time
     with path.open("wb") as file:  # given a path, torch writes the file's name into it
         torch.save({"state_dict": state, **about}, file)
@@ -75,7 +77,10 @@ def _save_onnx(model: TrainedModel, order: Order, path: Path) -> None:
 
 def _open_onnx(path: Path, model: TrainedModel, registry: Registry) -> Answers:
     onnx.checker.check_model(path, full_check=True)
-    session = onnxruntime.InferenceSession(path)
+    options = onnxruntime.SessionOptions()
+    # Its threads would go on turning after an answer, and take the processor from torch's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options)
 
     def answer(images: Tensor) -> Tensor:
         (answers,) = session.run(None, {INPUT: images.numpy()})

@@ -21,7 +21,6 @@ class Reproduced(Fields):
     stored: float | None
     again: float | None
     difference: float | None = Field(description="again - stored")
-    tolerance: float = Field(description="A job whose difference is larger fails.")
 
 
 class ReportedCheckpoint(Fields):

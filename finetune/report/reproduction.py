@@ -69,7 +69,7 @@ def compared(metric: str, stored: float | None, again: float, images: int | None
     """
     if stored is None or not math.isfinite(again):
         both = stored is None and not math.isfinite(again)
-        nothing = Reproduced(metric=metric, stored=None, again=None, difference=None, tolerance=0.0)
+        nothing = Reproduced(metric=metric, stored=None, again=None, difference=None)
         return nothing if both else None
     if lower_is_better(metric):
         tolerance = max((RELATIVE if images else SAME_MACHINE) * abs(stored), ROUNDING)
@@ -78,7 +78,7 @@ def compared(metric: str, stored: float | None, again: float, images: int | None
     difference = again - stored
     if abs(difference) > tolerance:
         return None
-    return Reproduced(metric=metric, stored=stored, again=again, difference=difference, tolerance=tolerance)
+    return Reproduced(metric=metric, stored=stored, again=again, difference=difference)
 
 
 def _opened(run: Run, what: str) -> tuple[Path, str, TrainedModel]:

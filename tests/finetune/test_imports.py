@@ -1,10 +1,10 @@
 import subprocess
 import sys
 
-LIGHT = "finetune.spec, finetune.recipes, finetune.lr, finetune.events, finetune.errors"
+LIGHT = "finetune.spec, finetune.recipes, finetune.lr, finetune.events, finetune.errors, finetune.predictions"
 
 
-def test_spec_recipes_rates_events_and_errors_load_without_torch():
+def test_spec_recipes_rates_events_errors_and_predictions_load_without_torch():
     heavy = "[name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules]"
     code = f"import sys, finetune, {LIGHT}; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from torchvision.models import get_model
 
 from finetune.checkpoint import sha256_of
 from finetune.data.decoding import Undecodable, decode
@@ -222,6 +223,16 @@ def test_the_same_checkpoint_gives_the_same_bytes_again(weights, bundles, bundle
     again, bundle = bundle_of(weights["classes"], wanted, tmp_path)
     assert again == bundles["classes", wanted][0]
     assert [path.name for path in tmp_path.iterdir()] == [bundle.name]
+
+
+def test_network_that_takes_its_weights_only_with_their_version_gets_them_with_it(
+    make_checkpoint, bundle_of, tmp_path
+):
+    exported, bundle = bundle_of(make_checkpoint("mnasnet0_5", crop=32), Wanted(Format.TORCH), tmp_path)
+    assert exported.images == 12
+    with zipfile.ZipFile(bundle) as archive, archive.open("model.pt") as file:
+        weights = torch.load(file, weights_only=True)["state_dict"]
+    get_model("mnasnet0_5", weights=None, num_classes=3).load_state_dict(weights)
 
 
 def test_a_network_that_decides_by_its_numbers_cannot_be_a_graph_and_leaves_nothing(

@@ -183,7 +183,6 @@ def test_a_network_without_finite_answers_has_a_report_that_says_so(job, run, to
         "stored": None,
         "again": None,
         "difference": None,
-        "tolerance": 0.0,
     }
     assert report["figures"]["loss"] is None
     assert report["calibration"] is None
