@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -223,13 +223,15 @@ class ThawClient:
         if packed.length is not None:
             headers["Content-Length"] = str(packed.length)
         try:
-            response = self._http.put(
-                _dataset_path(name),
-                content=packed.pieces,
-                params={"replace": "true"} if replace else None,
-                headers=headers,
-                timeout=httpx.Timeout(self._timeout, read=UNPACKING),
-            )
+            # Closed here: what was refused on the way is not packed to its end.
+            with closing(packed.pieces) as pieces:
+                response = self._http.put(
+                    _dataset_path(name),
+                    content=pieces,
+                    params={"replace": "true"} if replace else None,
+                    headers=headers,
+                    timeout=httpx.Timeout(self._timeout, read=UNPACKING),
+                )
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(self.base_url, error) from None
         except httpx.TransportError as error:

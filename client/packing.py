@@ -2,7 +2,7 @@
 
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from client.errors import SourceUnusable
 JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})  # the server leaves it out, too
 CHUNK = 2**20
 
+Pieces = Generator[bytes, None, None]
 Report = Callable[[int, int | None], None]
 """Called with the bytes that are sent and the bytes that will be."""
 
@@ -19,7 +20,7 @@ Report = Callable[[int, int | None], None]
 class Packed:
     """What is sent. `length` is its size where that is known before it has been packed."""
 
-    pieces: Iterator[bytes]
+    pieces: Pieces
     length: int | None
 
 
@@ -105,7 +106,7 @@ class _Sent:
             self._waiting.clear()
 
 
-def _zip(files: dict[str, Path], report: Report | None) -> Iterator[bytes]:
+def _zip(files: dict[str, Path], report: Report | None) -> Pieces:
     """Packs files without compressing them: images hardly get smaller."""
     total = sum(path.stat().st_size for path in files.values())
     read, sent = 0, _Sent()
@@ -122,7 +123,7 @@ def _zip(files: dict[str, Path], report: Report | None) -> Iterator[bytes]:
     yield from sent.take()
 
 
-def _read(archive: Path, size: int, report: Report | None) -> Iterator[bytes]:
+def _read(archive: Path, size: int, report: Report | None) -> Pieces:
     read = 0
     with archive.open("rb") as file:
         while chunk := file.read(CHUNK):

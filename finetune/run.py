@@ -209,6 +209,7 @@ def prepare(
         raise SpecInvalid(problems)
     images = Images(cache, data_dir.resolve())
     vetted = vet(data_dir, resolved.dataset, resolved.seed, checks_dir, images.keep)
+    images = replace(images, stamps=vetted.stamps)
     dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
     tables = tables_of(resolved, blueprint, dataset)

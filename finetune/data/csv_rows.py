@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from finetune.data.rows import Row, Table, column_problems, split_labels
+from finetune.data.rows import MOST_PROBLEMS, MOST_ROWS, Row, Table, column_problems, split_labels
 
 SUFFIX = ".csv"
 
@@ -42,7 +42,12 @@ def _read_lines(text: str, table: Table) -> None:
                     f"line {reader.line_num}: has {len(cells)} cells, and the first line has "
                     f"{len(table.columns)}: put quotes around a cell that holds a comma"
                 )
+                if len(table.problems) > MOST_PROBLEMS:
+                    break
             elif cells and sound:
+                if len(table.rows) == MOST_ROWS:
+                    table.problems.append(f"line {reader.line_num}: {MOST_ROWS:,} rows are the most")
+                    break
                 table.rows.append(_row(reader.line_num, dict(zip(table.columns, cells, strict=True))))
     except csv.Error as error:
         table.problems.append(f"line {reader.line_num}: is no CSV ({error})")

@@ -45,7 +45,7 @@ def of_dataset(examination: Examination) -> str | None:
     sound = examination.sound()
     if examination.listing.problems or not any(sound.values()):
         return None
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"labels" if examination.listing.multi_label else b"label")
     for split, images in sound.items():
         for image in images:
             name, content = examination.name(image.path), examination.facts[image.path].sha256

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import PIL
@@ -12,7 +13,9 @@ from torch import Tensor
 from finetune.cache import Cache, key_of
 from finetune.data import decoding, opening
 from finetune.data.decoding import decode, pixels_of
+from finetune.data.facts import Stamp, stamp_of
 from finetune.data.fingerprints import of_file, of_stat
+from finetune.errors import DatasetInvalid
 from finetune.packing import pack, unpack
 
 # What the pixels depend on besides the file.
@@ -22,18 +25,28 @@ DECODER = (
     hashlib.sha256(Path(decoding.__file__).read_bytes()).hexdigest(),
     hashlib.sha256(Path(opening.__file__).read_bytes()).hexdigest(),
 )
+_MEANWHILE = "while the job trained on it: a job needs its data to stay as it is; submit it again"
 IDLE_SECONDS = 600.0  # a dataset in use is not evicted by another one, nor by its own end
 
 
 @dataclass(frozen=True)
 class Images:
-    """A dataset's images by path, whole and as `decode` gives them. Data workers get a copy of this."""
+    """A dataset's images by path, whole and as `decode` gives them. Data workers get a copy of this.
+
+    With `stamps` only files are read that are still what they were when these were taken.
+    """
 
     cache: Cache | None
     root: Path
+    stamps: Mapping[Path, Stamp] | None = field(default=None, repr=False)
 
     def __call__(self, path: Path) -> Tensor:
-        """See `decode`."""
+        """See `decode`.
+
+        Raises:
+            DatasetInvalid: the file is another than it was.
+        """
+        self._check(path)
         if self.cache is None:
             return decode(path)
         try:
@@ -52,6 +65,17 @@ class Images:
         if self.cache is not None:
             key = key_of(of_stat(path, found, self.root), DECODER)
             self.cache.put("images", key, pack(pixels_of(image)), IDLE_SECONDS)
+
+    def _check(self, path: Path) -> None:
+        if self.stamps is None:
+            return
+        name = path.relative_to(self.root) if path.is_relative_to(self.root) else path.name
+        try:
+            same = stamp_of(path.stat()) == self.stamps[path]
+        except OSError as error:
+            raise DatasetInvalid(f"{name} was removed {_MEANWHILE}", "dataset.path") from error
+        if not same:
+            raise DatasetInvalid(f"{name} was changed {_MEANWHILE}", "dataset.path")
 
     def _key(self, path: Path) -> str:
         return key_of(of_file(path, self.root), DECODER)

@@ -78,7 +78,7 @@ def leak_problem(seen: Examination, kind: str, pairs: Sequence[Pair]) -> DataPro
     how = "the same as" if kind == "leak" else "nearly the same as"
     shown = first_of([f"{seen.name(train)} is {seen.name(val)}" for train, val in pairs])
     message = (
-        f"{counted(pairs, 'image')} to train on {how} images of validation: {shown}: "
+        f"{counted({ours for ours, _ in pairs}, 'image')} to train on {how} images of validation: {shown}: "
         "the validation score says too much, remove one of each pair"
     )
     both = dict.fromkeys(seen.name(path) for pair in pairs for path in pair)

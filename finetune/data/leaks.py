@@ -24,18 +24,26 @@ class Leaks:
 
 
 def find_leaks(train: Iterable[Path], val: Iterable[Path], facts: Mapping[Path, FileFacts]) -> Leaks:
-    """Each image to train on that leaks, once, with the first image of validation that it equals."""
+    """Pairs in which each image that leaks, of both sides, stands once at least."""
     ours, theirs = _by_content(train, facts), _by_content(val, facts)
-    both = [content for content in ours if content in theirs]
-    exact = [(path, theirs[content][0]) for content in both for path in ours[content]]
+    exact = _pairs((ours[content], theirs[content]) for content in ours if content in theirs)
     left = [content for content in ours if content not in theirs and facts[ours[content][0]].look.hash]
     right = [content for content in theirs if facts[theirs[content][0]].look.hash]
     looks = ([facts[by[content][0]].look for content in some] for by, some in ((ours, left), (theirs, right)))
-    near: dict[Path, Path] = {}
-    for i, j in near_pairs(*looks):
-        for path in ours[left[i]]:
-            near.setdefault(path, theirs[right[j]][0])
-    return Leaks(tuple(sorted(exact)), tuple(sorted(near.items())))
+    near = _pairs((ours[left[i]], theirs[right[j]]) for i, j in near_pairs(*looks))
+    return Leaks(exact, near)
+
+
+def _pairs(copies: Iterable[tuple[list[Path], list[Path]]]) -> tuple[Pair, ...]:
+    """Of groups of copies on both sides, with no more pairs than there are images."""
+    pairs: list[Pair] = []
+    said: set[Path] = set()
+    for ours, theirs in copies:
+        for pair in (*((path, theirs[0]) for path in ours), *((ours[0], path) for path in theirs)):
+            if not said.issuperset(pair):
+                pairs.append(pair)
+                said.update(pair)
+    return tuple(sorted(pairs))
 
 
 def _by_content(paths: Iterable[Path], facts: Mapping[Path, FileFacts]) -> dict[str, list[Path]]:

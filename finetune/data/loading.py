@@ -18,6 +18,7 @@ from finetune.data.augmentation import View
 from finetune.data.dataset import Sample, weights_of
 from finetune.data.decoding import decode
 from finetune.data.sampling import Batches, batches_of
+from finetune.errors import DatasetInvalid
 from finetune.seeds import derive
 
 
@@ -124,8 +125,12 @@ class Loader:
 
     def _give(self, batches: list[list[Key]]) -> Iterator[Batch]:
         self._cursor.batches = batches
-        for images, labels in self._loader:
-            yield Batch(images, labels)
+        try:
+            for images, labels in self._loader:
+                yield Batch(images, labels)
+        except DatasetInvalid as error:  # a data worker's comes with its traceback in the message
+            message = error.message.rpartition("DatasetInvalid: ")[2].strip()
+            raise DatasetInvalid(message, "dataset.path") from error
 
 
 def label_tensor(labels: Sequence[int | tuple[int, ...]], classes: int) -> Tensor:

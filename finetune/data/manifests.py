@@ -15,7 +15,7 @@ from typing import Any
 from finetune.data import csv_rows, parquet_rows
 from finetune.data.listing import SPLITS, Counts, Listed, Listing, class_problems
 from finetune.data.paths import Outside, resolve_below
-from finetune.data.rows import Row, Table
+from finetune.data.rows import MOST_PROBLEMS, Row, Table
 
 READERS: dict[str, Callable[[Path], Table]] = {
     csv_rows.SUFFIX: csv_rows.read_csv,
@@ -39,6 +39,9 @@ def list_manifest(file: Path, name: str, root: Path) -> Listing:
     rows = _Rows(table, _Files(file.parent, root))
     for row in table.rows:
         rows.add(row)
+        if len(rows.problems) >= MOST_PROBLEMS:
+            rows.understood = False
+            break
     problems = table.problems + rows.problems
     classes = tuple(sorted({label for by in rows.said.values() for label in by}))
     if rows.understood and not table.problems:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finetune.data.rows import COLUMNS, Row, Table, column_problems, split_labels
+from finetune.data.rows import COLUMNS, MOST_ROWS, Row, Table, column_problems, split_labels
 
 SUFFIX = ".parquet"
 AT_ONCE = 10_000  # rows
-MOST_ROWS = 10_000_000  # a small file can claim any number
 
 
 def read_parquet(file: Path) -> Table:

@@ -7,6 +7,8 @@ from finetune.spec.problems import closest
 
 COLUMNS = ("path", "label", "labels", "split", "weight")  # all others are left alone
 BETWEEN_LABELS = "|"
+MOST_ROWS = 1_000_000  # a small Parquet file can claim any number
+MOST_PROBLEMS = 1000  # behind so many nobody looks for more
 
 
 @dataclass(frozen=True, slots=True)

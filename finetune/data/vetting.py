@@ -1,16 +1,17 @@
 """A dataset made ready for a run: its files looked at, those with problems refused or left out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.data.dataset import Dataset, Sample, list_dataset, refuse_unfit, split_listing
 from finetune.data.examination import Examination, examine_dataset
-from finetune.data.facts import Keep
+from finetune.data.facts import Keep, Stamp
 from finetune.data.fingerprints import of_dataset
 from finetune.data.judging import RULES, judge, leak, leak_problem
 from finetune.data.leaks import Leaks, find_leaks
-from finetune.data.listing import names
+from finetune.data.listing import Listed, Listing, class_problems, names
 from finetune.data.placeholders import find_placeholders
 from finetune.data.problems import counted, first_of
 from finetune.errors import DatasetInvalid
@@ -26,11 +27,13 @@ Files = Mapping[str, Sequence[Path]]  # by kind of problem
 class Vetted:
     """What a run trains on. `skipped` are the names of the files that it does without, by kind of problem.
 
-    `opened` files were opened to check them; `known` ones had been before and are as they were.
+    `stamps` tell a file that is changed while the run goes on. `opened` files were opened to check them;
+    `known` ones had been before and are as they were.
     """
 
     dataset: Dataset
     fingerprint: str
+    stamps: Mapping[Path, Stamp]
     opened: int
     known: int
     warnings: tuple[str, ...]
@@ -53,16 +56,20 @@ def vet(
     gone = {path for kind, paths in found.items() if skip or kind in UNSOUND for path in paths}
     # Taken out before the split, so that the run is that of a dataset from which they were removed.
     images = {split: tuple(i for i in some if i.path not in gone) for split, some in listing.images.items()}
+    if gone and skip:
+        _refuse_the_rest(listing, images, found)
     dataset = split_listing(replace(listing, images=images), spec, seed)
     leaks = find_leaks(_paths(dataset.train), _paths(dataset.val), seen.facts)
     if skip:
-        found |= {kind: [ours for ours, _ in pairs] for kind, pairs in leaks.by_kind().items()}
+        by_kind = leaks.by_kind().items()
+        found |= {kind: list(dict.fromkeys(ours for ours, _ in pairs)) for kind, pairs in by_kind}
         dataset = _without(dataset, found)
     else:
         _refuse(seen, found, leaks, spec.on_problem)
     return Vetted(
         dataset=dataset,
         fingerprint=of_dataset(seen) or "",
+        stamps={path: one.stamp for path, one in seen.facts.items()},
         opened=seen.opened,
         known=seen.known,
         warnings=tuple(_warnings(seen, leaks, skip)),
@@ -105,6 +112,22 @@ def _why(seen: Examination, path: Path) -> str:
     return f" ({reason})" if reason else ""
 
 
+def _refuse_the_rest(listing: Listing, images: dict[str, tuple[Listed, ...]], found: Files) -> None:
+    """Raises an error where what is left would be no dataset to train on."""
+    counts = {
+        split: dict(Counter(label for image in some for label in image.labels))
+        for split, some in images.items()
+    }
+    problems = class_problems(listing.classes, counts)
+    if problems:
+        raise DatasetInvalid(f"{_left_out(found)}, {'; '.join(problems)}", "dataset.path")
+
+
+def _left_out(found: Files) -> str:
+    kinds = ", ".join(f"{len(paths)} {kind}" for kind, paths in found.items())
+    return f"without the files that are left out ({kinds})"
+
+
 def _without(dataset: Dataset, found: Files) -> Dataset:
     """The dataset without the images to train on that leak; what is left can be trained on."""
     leaking = {path for kind in ("leak", "near_leak") for path in found.get(kind, ())}
@@ -112,11 +135,7 @@ def _without(dataset: Dataset, found: Files) -> Dataset:
     empty = [name for name, n in zip(left.classes, left.class_counts(), strict=True) if n == 0]
     if empty or not left.val:
         lacking = f"no image to train on of {names(empty)}" if empty else "none to validate with"
-        kinds = ", ".join(f"{len(paths)} {kind}" for kind, paths in found.items())
-        raise DatasetInvalid(
-            f"without the files that are left out ({kinds}) {dataset.name!r} has {lacking}: add images",
-            "dataset.path",
-        )
+        raise DatasetInvalid(f"{_left_out(found)} {dataset.name!r} has {lacking}: add images", "dataset.path")
     return left
 
 

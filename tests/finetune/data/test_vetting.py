@@ -3,7 +3,9 @@ import shutil
 import pytest
 from PIL import Image, ImageDraw
 
+from finetune.data.checking import check_dataset
 from finetune.data.dataset import open_dataset
+from finetune.data.images import Images
 from finetune.data.vetting import vet
 from finetune.errors import DatasetInvalid
 from finetune.spec import DatasetSpec
@@ -170,8 +172,8 @@ def test_a_class_of_which_nothing_is_left_to_train_on_is_refused(pets, ready):
     with pytest.raises(DatasetInvalid) as invalid:
         ready("skip")
     assert invalid.value.message == (
-        "without the files that are left out (12 not_an_image) 'pets' has no image to train on of 'bees': "
-        "add images"
+        "without the files that are left out (12 not_an_image), 'bees' stands in val and not in train: "
+        "every class needs both"
     )
 
 
@@ -185,16 +187,37 @@ def test_a_class_whose_images_are_all_copies_of_validation_is_refused(pets, read
 def test_nothing_left_to_validate_with_is_refused(pets, ready):
     for path in (pets / "val").rglob("*.jpg"):
         path.write_text("no image")
-    with pytest.raises(DatasetInvalid, match="'pets' has none to validate with: add images"):
+    with pytest.raises(DatasetInvalid, match="'ants', 'bees' stands in train and not in val"):
         ready("skip")
 
 
-def test_a_class_without_validation_images_can_be_trained_on_with_a_warning(pets, ready):
+def test_leaving_files_out_is_refused_where_removing_them_would_be(pets, ready):
     for path in (pets / "val" / "bees").iterdir():
         path.write_text("no image")
-    vetted = ready("skip")
-    assert {sample.label for sample in vetted.dataset.val} == {0}
-    assert ["no image in val of 'bees'" in one for one in vetted.warnings] == [True]
+    with pytest.raises(DatasetInvalid, match="'bees' stands in train and not in val"):
+        ready("skip")
+
+
+def test_every_copy_of_an_image_is_named(pets):
+    victim = sorted((pets / "train" / "ants").iterdir())[0]
+    for name in ("one.jpg", "two.jpg"):
+        shutil.copy(victim, pets / "val" / "ants" / name)
+    (leak,) = [one for one in check_dataset(pets.parent, "pets", None).problems if one.kind == "leak"]
+    assert {"val/ants/one.jpg", "val/ants/two.jpg"} <= set(leak.files)
+    assert leak.message.startswith("1 image to train on")
+
+
+def test_a_file_that_changes_while_a_run_reads_it_is_refused_by_name(pets, ready):
+    vetted = ready()
+    images = Images(None, pets.parent, vetted.stamps)
+    first, second = vetted.dataset.train[0].path, vetted.dataset.train[1].path
+    assert images(first).shape[0] == 3
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DatasetInvalid, match="was changed while the job trained on it"):
+        images(first)
+    second.unlink()
+    with pytest.raises(DatasetInvalid, match="was removed while the job trained on it"):
+        images(second)
 
 
 def test_a_layout_that_cannot_be_split_is_refused_whatever_is_asked_for(pets, ready):
