@@ -29,17 +29,19 @@ def predict(
     where there was such a file.
     """
     predictions, failed = list[Prediction](), 0
-    with open_client(ctx) as client:
-        for index, (file, outcome) in enumerate(Asker(client, job_id, checkpoint, top).outcomes(files)):
-            if isinstance(outcome, str):
-                failed += 1
-                typer.echo(f"thaw: {one_line(f'{file}: {outcome}')}", err=True)
-            else:
-                predictions.append(outcome.model_copy(update={"index": index, "file": str(file)}))
-    if as_json:
-        print_json(predictions)
-    elif predictions:
-        _print(predictions)
+    try:
+        with open_client(ctx) as client:
+            for index, (file, outcome) in enumerate(Asker(client, job_id, checkpoint, top).outcomes(files)):
+                if isinstance(outcome, str):
+                    failed += 1
+                    typer.echo(f"thaw: {one_line(f'{file}: {outcome}')}", err=True)
+                else:
+                    predictions.append(outcome.model_copy(update={"index": index, "file": str(file)}))
+    finally:  # also where the server goes away in the middle
+        if as_json:
+            print_json(predictions)
+        elif predictions:
+            _print(predictions)
     if failed:
         raise typer.Exit(1)
 
