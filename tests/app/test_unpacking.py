@@ -334,7 +334,7 @@ NAMES = some.text(some.characters(exclude_categories=["Cs"]), min_size=1, max_si
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_whatever_its_names_an_archive_writes_nothing_outside(names):
     with tempfile.TemporaryDirectory() as place:
-        root = Path(place) / "outer" / "root"
+        root = Path(place) / "outer" / "data"
         (root / "new").mkdir(parents=True)
         try:
             (root / "archive.zip").write_bytes(zipped(dict.fromkeys(names, b"x")))
@@ -344,8 +344,8 @@ def test_whatever_its_names_an_archive_writes_nothing_outside(names):
             unpack(root / "archive.zip", root / "new", LIMITS)
         assert {p.relative_to(place).as_posix() for p in Path(place).rglob("*")} == {
             "outer",
-            "outer/root",
-            "outer/root-archive.zip",
+            "outer/data",
+            "outer/data/archive.zip",
             *(p.relative_to(place).as_posix() for p in [root / "new", *(root / "new").rglob("*")]),
         }
         assert not any(p.is_symlink() for p in root.rglob("*"))
