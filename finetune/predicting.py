@@ -147,11 +147,11 @@ def _check_pixels(images: Sequence[Sent]) -> None:
             width, height = Image.open(io.BytesIO(image.content), formats=FORMATS).size
             pixels += width * height if width * height <= MOST_PIXELS else 0
     if pixels > MOST_PIXELS:
-        raise ImageInvalid(
+        message = (
             f"the images have {pixels:,} pixels together, and at most {MOST_PIXELS:,} are read at once: "
-            "send fewer, or smaller ones",
-            "images",
+            "send fewer, or smaller ones"
         )
+        raise ImageInvalid(message, "images", [Problem("images", message, ImageInvalid.code)])
 
 
 def _prepared(content: bytes, preprocessing: Preprocessing) -> Tensor:

@@ -1,10 +1,12 @@
 """What the real server predicts with networks that a real worker has trained."""
 
+import io
 import struct
 import zlib
 
 import pytest
 import torch
+from PIL import Image
 
 from finetune import backbones
 from finetune.data.decoding import decode
@@ -122,6 +124,12 @@ def test_an_image_of_too_many_pixels_is_refused_with_its_size(predict, fails):
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     fails(predict(bomb), 422, "image_invalid", "60000 × 60000 pixels; at most 100,000,000")
+
+
+def test_images_that_are_large_together_are_refused_as_one(predict, fails):
+    image = io.BytesIO()
+    Image.new("L", (8000, 8000)).save(image, "PNG")
+    fails(predict(image.getvalue(), image.getvalue()), 422, "image_invalid", "128,000,000 pixels together")
 
 
 def test_a_network_that_fails_is_said_without_its_words_and_answers_again(thaw, predict, pictures, fails):
