@@ -54,7 +54,8 @@ def test_a_parquet_file_is_listed_as_a_dataset(thaw, manifests):
         listed = {row["name"]: row for row in api.get("/v1/datasets").json()["data"]}
         row = api.get(f"/v1/datasets/{manifests[0]}").json()
     assert set(manifests) < set(listed)
-    assert listed[manifests[0]] == row
+    of_files = ("check", "fingerprint", "sizes")  # the list opens no file
+    assert listed[manifests[0]] == row | dict.fromkeys(of_files)
     assert (row["classes"], row["images"], row["problems"]) == (["blue", "red"], 64, [])
     assert row["counts"] == {"train": {"blue": 40, "red": 8}, "val": {"blue": 8, "red": 8}}
 
