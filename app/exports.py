@@ -102,6 +102,7 @@ class Exports:
             self._current(job, checkpoint)  # which is the reason, where it was dropped meanwhile
             raise _refusal(error) from error
         except AsideBroke as error:
+            self._current(job, checkpoint)
             log.exception("the exporter met an error")
             raise _later("the exporter met an error without a name; the server's log has it") from error
         return self._record(order, made)

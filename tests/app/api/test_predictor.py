@@ -43,13 +43,13 @@ def test_a_request_that_every_predictor_dies_on_gets_a_503_and_the_next_one_an_a
 def test_while_a_network_is_slow_the_server_answers_and_refuses_more_than_it_can_hold(
     thaw, http, until, predict, pictures, fails, predictor, asleep
 ):
-    with asleep() as sleep, ThreadPoolExecutor(MOST_WAITING) as pool:
+    with asleep() as sleep, ThreadPoolExecutor(2 * MOST_WAITING) as pool:
         asked = [pool.submit(predict, pictures[0], job="sleepy")]
         sleep.next()
-        asked += [pool.submit(predict, pictures[0], job="sleepy") for _ in range(MOST_WAITING - 1)]
+        asked += [pool.submit(predict, pictures[0], job="sleepy") for _ in range(MOST_WAITING + 4)]
         # Whoever waits for the predictor takes no thread from the others.
         assert http.get(f"/v1/jobs/{thaw.jobs['sleepy']}").status_code == 200
-        full = until(lambda: (found := predict(pictures[0])).status_code == 503 and found, 60, "all is full")
+        full = until(lambda: next((each.result() for each in asked if each.done()), None), 60, "all is full")
         fails(full, 503, "unavailable", "the predictor is busy")
         assert http.get("/readyz").status_code == 200
         sleep.end()
