@@ -19,7 +19,7 @@ from client import (
 from client.api import ThawClient
 from client.models import Format
 from client.plan_tables import print_plan
-from client.progress import download_bar
+from client.progress import transfer_bar
 from client.shell import (
     EXIT_CODES,
     INTERRUPTED,
@@ -219,7 +219,7 @@ def download(
     which may take minutes.
     """
     waiting = f"the server makes the {as_format} file and compares it" if as_format else ""
-    with open_client(ctx) as client, download_bar(waiting) as report:
+    with open_client(ctx) as client, transfer_bar(waiting) as report:
         path = client.download(job_id, checkpoint, output, report, as_format, preprocessing)
     typer.echo(str(path))
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from client.api import ThawClient
 from client.dataset_tables import datasets_table, print_dataset, print_problems
 from client.datasets import Dataset
-from client.progress import check_bar, upload_bar
+from client.progress import check_bar, transfer_bar
 from client.shell import INTERRUPTED, JsonOption, open_client, print_json
 from client.tables import open_console, show
 
@@ -57,7 +57,7 @@ def upload(
     The server takes in all of it or nothing. Hidden files of a folder are left out.
     """
     with open_client(ctx) as client:
-        with upload_bar() as report:
+        with transfer_bar() as report:
             sent = client.upload(name, source, replace, report)
         typer.echo(sent.name)
         found = _checked(client, name)

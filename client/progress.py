@@ -20,20 +20,13 @@ from client.download import Report
 
 
 @contextmanager
-def download_bar(waiting: str = "") -> Iterator[Report | None]:
-    """Gives what to report a download's bytes to; None where nobody looks at a terminal.
+def transfer_bar(waiting: str = "") -> Iterator[Report | None]:
+    """Gives what to report a download's or an upload's bytes to; None where nobody looks at a terminal.
 
     Until the first bytes come, the bar says what it is `waiting` for.
     """
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with _bar(TextColumn("{task.description}"), *columns, waiting=waiting) as report:
-        yield report
-
-
-@contextmanager
-def upload_bar() -> Iterator[Report | None]:
-    """Gives what to report an upload's bytes to; None where nobody looks at a terminal."""
-    with download_bar() as report:
         yield report
 
 

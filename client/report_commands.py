@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.progress import download_bar
+from client.progress import transfer_bar
 from client.report_page import render
 from client.report_tables import print_report
 from client.shell import JobArgument, JsonOption, open_client, print_json
@@ -48,7 +48,7 @@ def report(
             target.write_text(text, encoding="utf-8")
             typer.echo(f"\nthe page is {target}", err=as_json)
         if predictions is not None:
-            with download_bar() as bar:
+            with transfer_bar() as bar:
                 path = client.predictions(job_id, predictions, bar)
             typer.echo(f"the predictions are {path}", err=as_json)
 

@@ -14,7 +14,7 @@ from finetune.cache import Cache, key_of
 from finetune.data import decoding, opening
 from finetune.data.decoding import decode, pixels_of
 from finetune.data.facts import Stamp, stamp_of
-from finetune.data.fingerprints import of_file, of_stat
+from finetune.data.fingerprints import of_stat
 from finetune.errors import DatasetInvalid
 from finetune.packing import pack, unpack
 
@@ -46,13 +46,17 @@ class Images:
         Raises:
             DatasetInvalid: the file is another than it was.
         """
-        self._check(path)
+        try:
+            found = path.stat()
+        except OSError as error:
+            if self.stamps is None:
+                return decode(path)  # which says what is wrong with it
+            raise self._no_longer(path, "removed") from error
+        if self.stamps is not None and stamp_of(found) != self.stamps[path]:
+            raise self._no_longer(path, "changed")
         if self.cache is None:
             return decode(path)
-        try:
-            key = self._key(path)
-        except OSError:
-            return decode(path)  # which says what is wrong with it
+        key = self._key(path, found)
         kept = self.cache.get("images", key)
         if kept is not None:
             return unpack(kept)
@@ -63,19 +67,11 @@ class Images:
     def keep(self, path: Path, found: os.stat_result, image: Image.Image) -> None:
         """Keeps what a file was decoded to that was as `found` says."""
         if self.cache is not None:
-            key = key_of(of_stat(path, found, self.root), DECODER)
-            self.cache.put("images", key, pack(pixels_of(image)), IDLE_SECONDS)
+            self.cache.put("images", self._key(path, found), pack(pixels_of(image)), IDLE_SECONDS)
 
-    def _check(self, path: Path) -> None:
-        if self.stamps is None:
-            return
+    def _key(self, path: Path, found: os.stat_result) -> str:
+        return key_of(of_stat(path, found, self.root), DECODER)
+
+    def _no_longer(self, path: Path, what: str) -> DatasetInvalid:
         name = path.relative_to(self.root) if path.is_relative_to(self.root) else path.name
-        try:
-            same = stamp_of(path.stat()) == self.stamps[path]
-        except OSError as error:
-            raise DatasetInvalid(f"{name} was removed {_MEANWHILE}", "dataset.path") from error
-        if not same:
-            raise DatasetInvalid(f"{name} was changed {_MEANWHILE}", "dataset.path")
-
-    def _key(self, path: Path) -> str:
-        return key_of(of_file(path, self.root), DECODER)
+        return DatasetInvalid(f"{name} was {what} {_MEANWHILE}", "dataset.path")

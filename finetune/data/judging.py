@@ -1,13 +1,12 @@
 """What is wrong with a dataset whose files have been looked at: a row of `RULES` for each kind of problem."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from finetune.data.examination import Examination
 from finetune.data.facts import Verdict
 from finetune.data.leaks import Pair, find_leaks
-from finetune.data.listing import Counts, missing_classes, names
+from finetune.data.listing import Counts, count_labels, missing_classes, names
 from finetune.data.placeholders import find_placeholders
 from finetune.data.problems import DataProblem, Severity, counted, file_problem, first_of
 
@@ -200,7 +199,4 @@ def judge(seen: Examination, rules: Iterable[Rule] = RULES) -> tuple[DataProblem
 
 def sound_counts(seen: Examination) -> Counts:
     """Sound images by split and class."""
-    return {
-        split: dict(Counter(label for image in images for label in image.labels))
-        for split, images in seen.sound().items()
-    }
+    return {split: count_labels(images) for split, images in seen.sound().items()}

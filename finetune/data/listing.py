@@ -1,7 +1,8 @@
 """What lies below the data root under a dataset's name, sound or not, before it is split and trained on."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,11 @@ class Listing:
     counts: Counts
     problems: tuple[str, ...]
     multi_label: bool = False
+
+
+def count_labels(images: Iterable[Listed]) -> dict[str, int]:
+    """How many images each label stands at."""
+    return dict(Counter(label for image in images for label in image.labels))
 
 
 def class_problems(classes: Sequence[str], counts: Counts) -> list[str]:

@@ -6,14 +6,13 @@ columns are left alone.
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetune.data import csv_rows, parquet_rows
-from finetune.data.listing import SPLITS, Counts, Listed, Listing, class_problems
+from finetune.data.listing import SPLITS, Counts, Listed, Listing, class_problems, count_labels
 from finetune.data.paths import Outside, resolve_below
 from finetune.data.rows import MOST_PROBLEMS, Row, Table
 
@@ -48,7 +47,7 @@ def list_manifest(file: Path, name: str, root: Path) -> Listing:
         problems += class_problems(classes, rows.said) if classes else ["no image has a label"]
     order = _by_path if rows.multi_label else _by_class
     images = {split: tuple(sorted(listed, key=order)) for split, listed in rows.images.items()}
-    counts = {split: _count(listed) for split, listed in images.items()}
+    counts = {split: dict(sorted(count_labels(listed).items())) for split, listed in images.items()}
     return Listing(name, classes, images, counts, _shown(problems), rows.multi_label)
 
 
@@ -61,10 +60,6 @@ def _by_path(image: Listed) -> Any:
 
 def _by_class(image: Listed) -> Any:
     return image.labels, image.path
-
-
-def _count(images: Iterable[Listed]) -> dict[str, int]:
-    return dict(sorted(Counter(label for image in images for label in image.labels).items()))
 
 
 def _shown(problems: list[str]) -> tuple[str, ...]:

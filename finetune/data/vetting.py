@@ -1,6 +1,5 @@
 """A dataset made ready for a run: its files looked at, those with problems refused or left out."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from finetune.data.facts import Keep, Stamp
 from finetune.data.fingerprints import of_dataset
 from finetune.data.judging import RULES, judge, leak, leak_problem
 from finetune.data.leaks import Leaks, find_leaks
-from finetune.data.listing import Listed, Listing, class_problems, names
+from finetune.data.listing import Listed, Listing, class_problems, count_labels, names
 from finetune.data.placeholders import find_placeholders
 from finetune.data.problems import counted, first_of
 from finetune.errors import DatasetInvalid
@@ -114,10 +113,7 @@ def _why(seen: Examination, path: Path) -> str:
 
 def _refuse_the_rest(listing: Listing, images: dict[str, tuple[Listed, ...]], found: Files) -> None:
     """Raises an error where what is left would be no dataset to train on."""
-    counts = {
-        split: dict(Counter(label for image in some for label in image.labels))
-        for split, some in images.items()
-    }
+    counts = {split: count_labels(some) for split, some in images.items()}
     problems = class_problems(listing.classes, counts)
     if problems:
         raise DatasetInvalid(f"{_left_out(found)}, {'; '.join(problems)}", "dataset.path")

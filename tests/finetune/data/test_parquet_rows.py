@@ -16,16 +16,6 @@ PATHS = [f"images/{number:02d}.png" for number in range(4)]
 
 
 @pytest.fixture
-def root(tmp_path):
-    """A data root with `birds/images/00.png` to `09.png`, empty files."""
-    images = tmp_path / "root" / "birds" / "images"
-    images.mkdir(parents=True)
-    for number in range(10):
-        (images / f"{number:02d}.png").touch()
-    return tmp_path / "root"
-
-
-@pytest.fixture
 def write(root):
     """Writes `birds/labels.parquet` with these columns; `path` and `label` are four images unless said."""
 
