@@ -33,15 +33,18 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, begun, status = uuid4().hex, time.perf_counter(), 0
+        request_id, begun, status, seconds = uuid4().hex, time.perf_counter(), 0, 0.0
+        noted = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds, noted
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, seconds = message["status"], time.perf_counter() - begun
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
-                self._observe(scope, status, time.perf_counter() - begun)
             await send(message)
+            if message["type"] == "http.response.body" and not noted:  # so that nobody waits for the log
+                noted = True
+                self._observe(scope, status, seconds)
 
         try:
             await self._app(scope, receive, send_with_id)

@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from finetune.errors import (
     NetworkFailed,
     OutOfMemory,
 )
+from finetune.folding import folded
 from finetune.predictions import Prediction, Predictions, Question, Sent
 from finetune.spec.problems import Problem
 from finetune.trained import TrainedModel, open_model
@@ -92,13 +94,16 @@ class Predictor:
     def _opened(self, question: Question) -> TrainedModel:
         try:
             model = open_model(question.checkpoint, self._registry, self._device, question.sha256)
+            side = model.preprocessing.crop
+            images = torch.randint(256, (1, 3, side, side), dtype=torch.uint8)
+            _answers(model, images)
+            model = replace(model, network=folded(model.network, model.inputs(images)))
+            _answers(model, images)  # the first one is slow
         except FinetuneError:
             raise
         except Exception as error:  # an operator's backbone raises whatever it likes when it is built
             log.exception("the network of %s cannot be built", question.checkpoint.name)
             raise NetworkFailed(f"its network cannot be built: {type(error).__name__}") from error
-        side = model.preprocessing.crop
-        _answers(model, torch.zeros(1, 3, side, side, dtype=torch.uint8))  # the first one is slow
         return model
 
 

@@ -41,11 +41,14 @@ class TrainedModel:
         Args:
             images: uint8 (N, 3, crop, crop), as `preprocessing.centre` gives them.
         """
+        with torch.inference_mode():
+            return self.answers_of(self.network(self.inputs(images)))
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What the network takes of prepared images: float32 of the same shape, on its device."""
         device = next(self.network.parameters()).device
         inputs = self.preprocessing.normalize(images.to(device))
-        with torch.inference_mode():
-            outputs = self.network(inputs.contiguous(memory_format=torch.channels_last))
-            return self.answers_of(outputs)
+        return inputs.contiguous(memory_format=torch.channels_last)
 
     def answers_of(self, outputs: Tensor) -> Tensor:
         """What the network's outputs (N, outputs) mean: probabilities, or an embedding."""

@@ -66,9 +66,9 @@ def _find(db: Database, job_id: str, name: str, artifacts: Path) -> Checkpoint:
     Raises:
         JobNotFound, NotFound: there is none.
     """
-    job = find_job(db, job_id)
     found = checkpoints.get_checkpoint(db, job_id, name)
     if found is None:
+        job = find_job(db, job_id)
         yet = "" if job.finished_at else f" yet: it is {job.status}"
         raise NotFound(f"job {job_id} has no checkpoint {name[:100]!r}{yet}", param="checkpoint")
     if not (artifacts / found.path).is_file():

@@ -15,32 +15,32 @@ from app.store.errors import ExperimentNotFound, JobNotFound
 from app.store.records import Experiment, Job
 
 
-def _db(request: Request) -> Database:
+async def _db(request: Request) -> Database:
     db: Database = request.app.state.db
     return db
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _catalog(request: Request) -> Catalog:
+async def _catalog(request: Request) -> Catalog:
     catalog: Catalog = request.app.state.catalog
     return catalog
 
 
-def _checks(request: Request) -> Checks:
+async def _checks(request: Request) -> Checks:
     checks: Checks = request.app.state.checks
     return checks
 
 
-def _exports(request: Request) -> Exports:
+async def _exports(request: Request) -> Exports:
     exports: Exports = request.app.state.exports
     return exports
 
 
-def _predictor(request: Request) -> Predictor:
+async def _predictor(request: Request) -> Predictor:
     predictor: Predictor = request.app.state.predictor
     return predictor
 

@@ -25,16 +25,14 @@ def list_resumable(db: Database, job_id: str) -> list[Checkpoint]:
 
 def get_checkpoint(db: Database, job_id: str, name: str) -> Checkpoint | None:
     """Return a job's checkpoint by its id, or as `best` or `last`; None where there is no such one."""
+    query = select(*COLUMNS).join(jobs, jobs.c.seq == checkpoints.c.job_seq).where(jobs.c.id == job_id)
+    if name == "last":
+        # By age, not by epoch: an attempt that had to fall back writes earlier epochs once more.
+        query = query.order_by(checkpoints.c.seq.desc()).limit(1)
+    else:
+        wanted = jobs.c.best["checkpoint"].as_string() if name == "best" else name
+        query = query.where(checkpoints.c.id == wanted)
     with db.read() as connection:
-        if name == "best":
-            best = connection.execute(select(jobs.c.best).where(jobs.c.id == job_id)).scalar_one_or_none()
-            name = best["checkpoint"] if best else ""
-        query = select(*COLUMNS).where(of_job(checkpoints, job_id))
-        if name == "last":
-            # By age, not by epoch: an attempt that had to fall back writes earlier epochs once more.
-            query = query.order_by(checkpoints.c.seq.desc()).limit(1)
-        else:
-            query = query.where(checkpoints.c.id == name)
         row = connection.execute(query).mappings().one_or_none()
     return Checkpoint(**row) if row else None
 

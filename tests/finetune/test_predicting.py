@@ -420,3 +420,10 @@ def test_the_process_answers_with_the_operators_backbones(as_in_its_process, tra
     path, sha256 = trained["classes"]
     with pytest.raises(SpecInvalid):  # none was given
         as_in_its_process(Question(path, sha256, (Sent(saved(picture())),)), print)
+
+
+def test_the_open_network_has_its_batch_norms_folded(predictor, trained):
+    path, sha256 = trained["classes"]
+    predictor.predict(Question(path, sha256, (Sent(saved(picture())),)))
+    (model,) = predictor._open.values()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.network.modules())
