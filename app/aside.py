@@ -6,7 +6,10 @@ A process that died is started anew. It ends with the server, also with one that
 
 import importlib
 import multiprocessing
+import os
 import signal
+import socket
+import struct
 import threading
 import time
 import traceback
@@ -125,7 +128,9 @@ class Aside:
             raise AsideGone(f"the {self._name} has ended with the server")
         try:
             connection = self._running()
-            connection.send(question)
+            _limit_sending(connection, max(0.001, deadline - time.monotonic()))
+            with suppress(BlockingIOError):  # it takes nothing in, and so will not answer in time either
+                connection.send(question)
             while connection.poll(max(0.0, deadline - time.monotonic())):
                 kind, content = connection.recv()
                 match kind:
@@ -171,6 +176,13 @@ class Aside:
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+def _limit_sending(connection: Connection, seconds: float) -> None:
+    """Lets a send fail with BlockingIOError that the other side does not take in for so long."""
+    whole, part = divmod(seconds, 1)
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole), int(part * 1e6)))
 
 
 def _answer(opener: str, arguments: tuple[Any, ...], connection: Connection, idle: float) -> None:

@@ -70,6 +70,16 @@ def test_a_refusal_and_an_error_come_back_and_the_process_goes_on(parrot):
     assert parrot.ask("pid", 60) == pid
 
 
+def test_a_process_that_takes_nothing_in_holds_nobody_up_for_longer_than_its_time(parrot):
+    pid = parrot.ask("pid", 60)
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(AsideSlow):
+        parrot.ask(b"more than a pipe holds" * 1_000_000, 1.5)
+    assert time.monotonic() - begun < 30
+    assert parrot.ask("pid", 60) != pid
+
+
 def test_a_process_that_was_killed_between_questions_is_started_anew(parrot):
     pid = parrot.ask("pid", 60)
     os.kill(pid, signal.SIGKILL)
