@@ -22,6 +22,9 @@ from app.store.migrate import migrate
 
 Draw = Callable[..., Path]
 
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Written into the folder that server and worker start in, which is where operators' backbones are looked for.
 TINY_NET = """
 import os
