@@ -55,7 +55,8 @@ def head_lines(report: Report) -> list[str]:
     lines = [
         f"best checkpoint: epoch {at.global_epoch or ABSENT}, stage {at.stage}; "
         f"{report.images} validation images of {report.dataset.name}",
-        f"{again.metric} {number(again.stored)} was stored; loaded anew it gave {number(again.again)}",
+        f"{again.metric} {number(again.stored)} was stored; loaded anew it gave {number(again.again)}"
+        + (f" in {again.precision}, and {number(again.in_fp32)} in fp32" if again.narrow else ""),
     ]
     if report.nonfinite:
         lines.append(f"for {report.nonfinite} images the network gives no finite numbers")

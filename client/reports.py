@@ -14,6 +14,13 @@ class Reproduced(Answer):
     stored: float | None = None
     again: float | None = None
     difference: float | None = None
+    precision: str | None = None
+    in_fp32: float | None = None
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the values that were compared are of another precision than the report's figures."""
+        return self.precision not in (None, "fp32")
 
 
 class ReportedCheckpoint(Answer):

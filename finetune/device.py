@@ -2,15 +2,17 @@
 
 import resource
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of training steps. Evaluation is always in fp32."""
+    """A device, and the precision of training steps and of each epoch's evaluation."""
 
     device: torch.device
     precision: str
@@ -19,6 +21,15 @@ class Compute:
         """The context of a training step's forward pass."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+    def evaluating(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The network in this precision, its outputs in float32, in which all figures are computed."""
+
+        def forward(inputs: Tensor) -> Tensor:
+            with self.autocast():
+                return network(inputs).float()
+
+        return forward
 
     def gradient_scaler(self) -> torch.amp.GradScaler:
         """Keeps small gradients of fp16 from vanishing; in other precisions it changes nothing."""

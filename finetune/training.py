@@ -233,11 +233,12 @@ def _epoch(
 
 def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> tuple[Evaluation, Evaluation | None]:
     """The figures of the weights, and those of their moving average where there is one."""
-    of_weights = run.objective.evaluate(feed.forward, feed.val())
+    forward = run.compute.evaluating(feed.forward)
+    of_weights = run.objective.evaluate(forward, feed.val())
     if stepper.average is None:
         return of_weights, None
     with stepper.average.in_place_of(run.model):
-        return of_weights, run.objective.evaluate(feed.forward, feed.val())
+        return of_weights, run.objective.evaluate(forward, feed.val())
 
 
 def _check_finite(losses: list[Tensor], stage: str, epoch: int, last_step: int) -> None:

@@ -19,6 +19,8 @@ REPORT: dict[str, Any] = {
         "stored": 0.9281045751633987,
         "again": 0.9281045751633987,
         "difference": 0.0,
+        "precision": "bf16",
+        "in_fp32": 0.9281045751633987,
     },
     "figures": {
         "accuracy": 0.9281045751633987,

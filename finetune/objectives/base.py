@@ -62,4 +62,4 @@ class Objective(Protocol):
         """An empty tally."""
 
     def evaluate(self, forward: Forward, batches: LabelledBatches) -> Evaluation:
-        """The figures of a function in eval mode, in fp32. Runs without gradients."""
+        """The figures of a function in eval mode, whose outputs are float32. Runs without gradients."""

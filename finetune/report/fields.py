@@ -21,6 +21,8 @@ class Reproduced(Fields):
     stored: float | None
     again: float | None
     difference: float | None = Field(description="again - stored")
+    precision: str = Field(description="Of these values: fp32, bf16 or fp16.")
+    in_fp32: float | None = Field(description="What the file gives in fp32, as all else in the report.")
 
 
 class ReportedCheckpoint(Fields):

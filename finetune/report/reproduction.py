@@ -1,13 +1,14 @@
 """A run's best checkpoint, loaded anew: does the file give the score that was stored with it?"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from finetune.checkpoint import sha256_of
+from finetune.device import Compute
 from finetune.errors import FinetuneError, NotReproduced
 from finetune.objectives import Evaluation
 from finetune.report.fields import Reproduced
@@ -23,7 +24,7 @@ SHARE = 1e-3  # of a metric between 0 and 1
 
 @dataclass(frozen=True)
 class Again:
-    """The best checkpoint's network as its file gives it, and its answers to the validation images.
+    """The best checkpoint's network as its file gives it, and its answers to the validation images, in fp32.
 
     `outputs` are float32 (N, outputs), on the CPU, in the dataset's order.
     """
@@ -47,20 +48,23 @@ def reproduce(run: Run) -> Again:
     metric, stored = str(best["metric"]), best["value"]
     what = f"the best checkpoint (epoch {best['global_epoch']}, {metric} {_shown(stored)})"
     weights, digest, model = _opened(run, what)
-    evaluation, outputs = _evaluated(run, model)
-    again = evaluation.figures[metric.removeprefix("val_")]
+    figure, exact = metric.removeprefix("val_"), replace(run.compute, precision="fp32")
+    evaluation, outputs = _evaluated(run, model, run.compute)
+    again = evaluation.figures[figure]
     same = run.best is not None and run.best.own and run.compute.device.type == "cpu"
-    reproduced = compared(metric, stored, again, None if same else len(outputs))
-    if reproduced is None:
+    if not matches(metric, stored, again, None if same else len(outputs)):
         raise NotReproduced(
             f"{what} was loaded anew and gives {_shown(again)}: retry the job; if it comes again, "
             "the network answers differently from call to call, or the machine's memory or disk is at fault"
         )
+    if exact != run.compute:
+        evaluation, outputs = _evaluated(run, model, exact)
+    reproduced = reproduction(metric, stored, again, run.compute.precision, evaluation.figures[figure])
     return Again(weights, digest, model, evaluation, outputs, reproduced)
 
 
-def compared(metric: str, stored: float | None, again: float, images: int | None) -> Reproduced | None:
-    """Both values and how they differ; None where they differ by more than rounding explains.
+def matches(metric: str, stored: float | None, again: float, images: int | None) -> bool:
+    """Whether both values differ by no more than rounding explains.
 
     In the process that stored it, a metric comes again on the CPU but for the last digits (`images` None).
     A job may have been resumed on another machine, though, and a GPU may sum in another order: rounding then
@@ -68,17 +72,26 @@ def compared(metric: str, stored: float | None, again: float, images: int | None
     over all and moves by a small part of itself.
     """
     if stored is None or not math.isfinite(again):
-        both = stored is None and not math.isfinite(again)
-        nothing = Reproduced(metric=metric, stored=None, again=None, difference=None)
-        return nothing if both else None
+        return stored is None and not math.isfinite(again)
     if lower_is_better(metric):
         tolerance = max((RELATIVE if images else SAME_MACHINE) * abs(stored), ROUNDING)
     else:
         tolerance = (max(1 / images, SHARE) if images else 0.0) + ROUNDING
-    difference = again - stored
-    if abs(difference) > tolerance:
-        return None
-    return Reproduced(metric=metric, stored=stored, again=again, difference=difference)
+    return abs(again - stored) <= tolerance
+
+
+def reproduction(
+    metric: str, stored: float | None, again: float, precision: str, in_fp32: float
+) -> Reproduced:
+    """What the report says of values that match."""
+    return Reproduced(
+        metric=metric,
+        stored=stored,
+        again=None if stored is None else again,
+        difference=None if stored is None else again - stored,
+        precision=precision,
+        in_fp32=in_fp32 if math.isfinite(in_fp32) else None,
+    )
 
 
 def _opened(run: Run, what: str) -> tuple[Path, str, TrainedModel]:
@@ -109,16 +122,16 @@ def _opened(run: Run, what: str) -> tuple[Path, str, TrainedModel]:
     return best.weights, digest, model
 
 
-def _evaluated(run: Run, model: TrainedModel) -> tuple[Evaluation, Tensor]:
-    kept: list[Tensor] = []
+def _evaluated(run: Run, model: TrainedModel, compute: Compute) -> tuple[Evaluation, Tensor]:
+    kept, network = list[Tensor](), compute.evaluating(model.network)
 
     def forward(inputs: Tensor) -> Tensor:
-        outputs: Tensor = model.network(inputs)
+        outputs = network(inputs)
         kept.append(outputs.cpu())
         return outputs
 
     evaluation = run.objective.evaluate(forward, run.val.place(run.val.loader.in_order()))
-    return evaluation, torch.cat(kept).float()
+    return evaluation, torch.cat(kept)
 
 
 def _shown(value: float | None) -> str:

@@ -189,11 +189,12 @@ print(json.dumps([right / count, loss / count, count]), file=sys.stderr)
     )
     assert found.returncode == 0, found.stderr
     accuracy, loss, count = json.loads(found.stderr.splitlines()[-1])
-    best = job.result["best"]
+    report = client.report(job.id)
     assert count == 18
-    assert math.isclose(accuracy, job.best.value, abs_tol=1e-4)
-    assert math.isclose(accuracy, best["val"]["accuracy"], abs_tol=1e-4)
-    assert math.isclose(loss, best["val"]["loss"], rel_tol=1e-3)  # the accuracy alone could agree by chance
+    assert math.isclose(accuracy, report.figures["accuracy"], abs_tol=1e-4)
+    assert math.isclose(accuracy, report.reproduced.in_fp32, abs_tol=1e-4)
+    assert math.isclose(loss, report.figures["loss"], rel_tol=1e-3)  # an accuracy may agree by chance
+    assert report.reproduced.stored == report.reproduced.again == job.best.value
 
 
 def test_page_of_the_job_shows_how_to_load_it(job, thaw):

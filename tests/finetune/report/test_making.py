@@ -115,6 +115,17 @@ def test_the_reports_figures_are_those_of_the_best_epoch(job, run, told, tmp_pat
     assert (figures["accuracy"], figures["loss"]) == (best["accuracy"], best["loss"])
 
 
+@pytest.mark.parametrize("stages", [(ALL,), (HEAD,)], ids=["images", "features"])
+def test_a_run_in_bf16_is_compared_in_bf16_and_reported_in_fp32(stages, job, run, told, tmp_path):
+    events = run(job(*stages, precision="bf16", checkpoints={"metric": "val_loss"}), tmp_path)
+    ready(events)
+    report, best = report_in(tmp_path), told.result(events)["best"]
+    again, loss = report["reproduced"], report["figures"]["loss"]
+    assert (again["precision"], again["again"]) == ("bf16", best["value"])
+    assert again["in_fp32"] == loss == pytest.approx(best["value"], rel=0.05)
+    assert loss != best["value"], "bf16 rounds"
+
+
 def test_a_repeated_run_writes_the_same_bytes(job, run, tmp_path):
     first, second = (ready(run(job(HEAD), tmp_path / name)).files for name in ("one", "two"))
     assert (first.sha256, first.predictions_sha256) == (second.sha256, second.predictions_sha256)
@@ -183,6 +194,8 @@ def test_a_network_without_finite_answers_has_a_report_that_says_so(job, run, to
         "stored": None,
         "again": None,
         "difference": None,
+        "precision": "fp32",
+        "in_fp32": None,
     }
     assert report["figures"]["loss"] is None
     assert report["calibration"] is None

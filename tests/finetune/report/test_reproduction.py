@@ -12,7 +12,7 @@ import finetune
 from finetune.checkpoint import Resume
 from finetune.errors import NotReproduced
 from finetune.events import EpochEnded, ReportReady, RunEnded, StageEnded
-from finetune.report.reproduction import compared
+from finetune.report.reproduction import matches, reproduction
 
 SETTLED = {"schedule": {"name": "list", "values": [[0.3, 2], [1e-12, 2]]}}
 
@@ -43,11 +43,15 @@ SETTLED = {"schedule": {"name": "list", "values": [[0.3, 2], [1e-12, 2]]}}
 def test_a_metric_comes_again_but_for_a_borderline_image_or_a_thousandth_of_a_loss(
     metric, images, stored, again, comes
 ):
-    found = compared(metric, stored, again, images)
-    assert (found is not None) == comes
-    if found is not None and stored is not None:
-        assert found.difference is not None
-        assert found.difference == again - stored
+    assert matches(metric, stored, again, images) == comes
+
+
+def test_what_is_not_finite_stands_in_the_report_as_nothing():
+    found = reproduction("val_loss", None, float("nan"), "bf16", float("inf"))
+    assert (found.stored, found.again, found.difference, found.in_fp32) == (None, None, None, None)
+    found = reproduction("val_loss", 0.5, 0.50001, "bf16", 0.49)
+    assert (found.stored, found.again, found.in_fp32) == (0.5, 0.50001, 0.49)
+    assert found.difference == pytest.approx(1e-5)
 
 
 def keeping(job, **fields):
