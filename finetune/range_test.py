@@ -37,7 +37,7 @@ def search(run: Run, test: RangeTest) -> Iterator[Event]:
         lr = rate(test, step)
         torch.manual_seed(derive(run.spec.seed, "range test", step))
         rates = {group.name: lr * group.factor for group in table.grouping.groups}
-        loss = stepper.step(batches, rates, feed, tally).item()
+        loss = stepper.step(batches, rates, feed.forward, tally).item()
         if not math.isfinite(loss) or curve.breaks_out(lr, loss):
             diverged_at = lr
             break

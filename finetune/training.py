@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from finetune import freezing, range_test
 from finetune.backbones import Registry
 from finetune.cache import DEFAULT_BYTES, Cache
 from finetune.checkpoint import Resume
 from finetune.clock import Clock
-from finetune.errors import FinetuneError, NonfiniteLoss, OutOfMemory, SpecInvalid
+from finetune.errors import FinetuneError, OutOfMemory, SpecInvalid
 from finetune.events import (
     EpochEnded,
     EpochRecord,
@@ -29,6 +28,7 @@ from finetune.events import (
 )
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
+from finetune.loss_watch import LossWatch
 from finetune.objectives import Evaluation
 from finetune.report.making import report_on
 from finetune.run import Run, prepare
@@ -42,7 +42,6 @@ from finetune.tables import StageTables
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
-LOSS_CHECK_EVERY = 20  # steps; a look at the loss waits for the device
 
 
 def train(
@@ -217,16 +216,14 @@ def _epoch(
     clock: Clock,
 ) -> Generator[Event, None, dict[str, float]]:
     """Trains one epoch. Returns its training figures."""
-    tally, losses, steps = run.objective.tally(), list[Tensor](), table.steps_per_epoch
+    tally, watch = run.objective.tally(), LossWatch(table.name, epoch + 1)
     groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
     for step, batches in enumerate(groups):
         torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
-        losses.append(stepper.step(batches, table.rates(epoch, step), feed, tally))
-        if len(losses) == LOSS_CHECK_EVERY or step + 1 == steps:
-            _check_finite(losses, table.name, epoch, step)
-            losses.clear()
+        watch.add(stepper.step(batches, table.rates(epoch, step), feed.forward, tally))
         rate = clock.images(sum(len(batch.labels) for batch in batches))
         yield run.progress(index, table, epoch, step, rate)
+    watch.finish()
     stepper.release_gradients()
     return tally.figures()
 
@@ -238,16 +235,6 @@ def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> tuple[Evaluation, Evalu
         return of_weights, None
     with stepper.average.in_place_of(run.model):
         return of_weights, run.objective.evaluate(feed.forward, feed.val())
-
-
-def _check_finite(losses: list[Tensor], stage: str, epoch: int, last_step: int) -> None:
-    finite = torch.isfinite(torch.stack(losses))
-    if not bool(finite.all()):
-        step = last_step - len(losses) + 1 + int((~finite).nonzero()[0])
-        raise NonfiniteLoss(
-            f"the loss became NaN or infinite in stage {stage!r}, epoch {epoch + 1}, step {step + 1}: "
-            "a smaller learning rate, a warm-up or max_grad_norm usually helps"
-        )
 
 
 def _record(
