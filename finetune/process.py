@@ -23,11 +23,11 @@ CGROUP = Path("/sys/fs/cgroup")
 def keep_freed_memory() -> bool:
     """Has glibc keep freed blocks for the next step, and says whether it does.
 
-    By default each tensor above 32 MB at most is mapped anew in each step, and its pages are filled with zeros
-    by the system. Elsewhere than on glibc nothing is done. What the operator sets in `MALLOC_…_` or in
-    `GLIBC_TUNABLES` has been chosen by hand and stays.
+    By default each large tensor (of 32 MB, and often of less) is mapped anew in each step, and the system
+    fills its pages with zeros. Elsewhere than on glibc nothing is done. What the operator sets in `MALLOC_…_`
+    or in `GLIBC_TUNABLES` has been chosen by hand and stays.
     """
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    chosen = any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     libc = ctypes.CDLL(None)

@@ -13,8 +13,10 @@ from finetune.backbones import Registry
 from finetune.cache import DEFAULT_BYTES, Cache
 from finetune.checkpoint import Resume
 from finetune.clock import Clock
+from finetune.compiling import Forward
 from finetune.errors import FinetuneError, OutOfMemory, SpecInvalid
 from finetune.events import (
+    CompileChosen,
     EpochEnded,
     EpochRecord,
     Event,
@@ -179,11 +181,12 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     feed = run.feed(index, table)
     if table.features_once:
         yield FeaturesReady(table.name, index, *run.features.counted())
+    forward = yield from _forward(run, index, table, feed)
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
         freezing.set_training_mode(model, table.freezing)
         clock = Clock()
-        train = yield from _epoch(run, index, table, feed, stepper, epoch, clock)
+        train = yield from _epoch(run, index, table, feed, forward, stepper, epoch, clock)
         guard.verify(table.name, epoch + 1)
         clock.lap("train")
         model.eval()
@@ -206,11 +209,24 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     yield StageEnded(table.name, index, done, done < stage.epochs)
 
 
+def _forward(run: Run, index: int, table: StageTables, feed: Feed) -> Generator[Event, None, Forward]:
+    """Decides on compiling the stage's steps. Returns the network's call for them."""
+    began = run.compiled
+    choice, forward = run.training_forward(table, feed)
+    if choice is not None:
+        run.compiled = choice.compiled
+        yield CompileChosen(table.name, index, choice.compiled, choice.reason)
+        if began and not choice.compiled:
+            yield Warned("the run began compiled and goes on without: its bytes may differ")
+    return forward
+
+
 def _epoch(
     run: Run,
     index: int,
     table: StageTables,
     feed: Feed,
+    forward: Forward,
     stepper: Stepper,
     epoch: int,
     clock: Clock,
@@ -220,7 +236,7 @@ def _epoch(
     groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
     for step, batches in enumerate(groups):
         torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
-        watch.add(stepper.step(batches, table.rates(epoch, step), feed.forward, tally))
+        watch.add(stepper.step(batches, table.rates(epoch, step), forward, tally))
         rate = clock.images(sum(len(batch.labels) for batch in batches))
         yield run.progress(index, table, epoch, step, rate)
     watch.finish()
