@@ -2,7 +2,7 @@
 
 What is compiled is the call of the network, beside the network itself: its names, its state and evaluation
 stay as they are. Batches of another length than most (the last of an epoch) go the plain way, as each length
-would be compiled anew. On a GPU small batches are recorded as CUDA graphs (`reduce-overhead`), as launching
+would be compiled anew. On a GPU small batches are recorded as CUDA graphs, as launching
 their kernels takes longer than running them.
 """
 
@@ -71,13 +71,13 @@ class Trial:
     backbone: object
     batch: int
     size: int
-    graphs: bool  # whether CUDA graphs are possible
+    accumulate: int
 
     @property
-    def mode(self) -> str | None:
-        """torch.compile's mode."""
-        small = self.graphs and self.batch * self.size**2 <= SMALL
-        return "reduce-overhead" if small and self.compute.device.type == "cuda" else None
+    def graphs(self) -> bool:
+        """Whether CUDA graphs pay. They write over what the batch before gave, its gradients too."""
+        small = self.batch * self.size**2 <= SMALL
+        return self.compute.device.type == "cuda" and small and self.accumulate == 1
 
     def key(self) -> tuple[object, ...]:
         """What the costs depend on."""
@@ -86,7 +86,7 @@ class Trial:
             torch.get_num_threads(),
             str(torch.__version__),
             self.backbone,
-            (self.batch, self.size, self.compute.precision, self.mode),
+            (self.batch, self.size, self.compute.precision, self.graphs),
             (tuple(sorted(self.freezing.eval_modules)), self.freezing.parameters),
         )
 
@@ -97,7 +97,9 @@ class Trial:
             CompileFailed: torch cannot compile this network.
         """
         torch.compiler.reset()  # each stage has its own; torch gives up on a function compiled too often
-        compiled = torch.compile(self.model, dynamic=False, mode=self.mode)
+        # Dropout draws what it draws without compiling, so that only rounding differs.
+        options = {"fallback_random": True, "triton.cudagraphs": self.graphs}
+        compiled = torch.compile(self.model, dynamic=False, options=options)
         start = time.perf_counter()
         try:
             with self._as_before() as images:
@@ -122,7 +124,7 @@ class Trial:
         return statistics.median(found)
 
     def _for_usual_batches(self, compiled: Forward) -> Forward:
-        usual, plain, graphs = self.batch, self.model, self.mode is not None
+        usual, plain, graphs = self.batch, self.model, self.graphs
 
         def forward(images: Tensor) -> Any:
             if graphs:

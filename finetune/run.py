@@ -155,7 +155,7 @@ class Run:
             backbone=(*self.blueprint.identity, self.blueprint.head.outputs),
             batch=len(table.sampling.batches(0)[0]),
             size=self.blueprint.training_preprocessing.crop,
-            graphs=table.stage.accumulate == 1,
+            accumulate=table.stage.accumulate,
         )
         left = table.sampling.count * (table.stage.epochs - self.standing.epoch)
         return compiling.decide(self.spec.compile, trial, self.compile_costs, left, self.compiled)

@@ -50,13 +50,13 @@ class Breaking(nn.Module):
 
     def forward(self, images):
         if torch.compiler.is_compiling():
-            raise ValueError("it does not work in /some/folder/here")
+            return self.head(images)
         return self.head(self.norm(images).mean((2, 3)))
 
 
 def trial(model, **fields):
     freezing = freezing_of(model, ("head",), FreezeNone(policy="none"), "eval")
-    known = {"backbone": "it", "batch": 4, "size": 8, "graphs": True}
+    known = {"backbone": "it", "batch": 4, "size": 8, "accumulate": 1}
     return Trial(model, freezing, **{"compute": CPU, **known, **fields})
 
 
@@ -64,14 +64,14 @@ def trial(model, **fields):
 def test_a_compiled_run_learns_the_same_keeps_its_names_and_goes_on_to_the_bit(job, run, told, tmp_path):
     """Batches of 10, 10 and 4: the last goes the plain way."""
     spec = job(stage(ema={"decay": 0.5}, augmentation="light"), batch_size=10)
-    plain = run({**spec, "compile": "off"}, tmp_path / "plain")
+    plain = run({**spec, "compile": "off"}, tmp_path / "plain", keep_all=True)
     compiled = run({**spec, "compile": "on"}, tmp_path / "compiled", keep_all=True)
     assert choices(plain) == [(False, "as the spec says")]
     ((chosen, reason),) = choices(compiled)
     assert chosen
     assert reason.startswith("as the spec says; it took ")
     losses = [[record.train["loss"] for record in told.records(events)] for events in (plain, compiled)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     first, *_, last = weights_of(told, compiled)
     assert first.keys() == weights_of(told, plain)[-1].keys()
 
@@ -93,12 +93,12 @@ def test_auto_measures_once_keeps_it_and_leaves_no_trace(job, run, told, tmp_pat
     spec = job(stage(), batch_size=10)
     ((_, reason),) = choices(run(spec, tmp_path / "first", cache_dir=tmp_path / "cache"))
     assert reason.startswith("measured just now: 9 batches of ")
-    second = run(spec, tmp_path / "second", cache_dir=tmp_path / "cache")
+    second = run(spec, tmp_path / "second", keep_all=True, cache_dir=tmp_path / "cache")
     ((chosen, reason),) = choices(second)
     assert not chosen
     assert reason.endswith(" s of compiling")
     assert "do not repay" in reason
-    plain = run({**spec, "compile": "off"}, tmp_path / "plain")
+    plain = run({**spec, "compile": "off"}, tmp_path / "plain", keep_all=True)
     assert same(weights_of(told, second)[-1], weights_of(told, plain)[-1])
 
 
@@ -121,7 +121,6 @@ def test_a_network_that_cannot_be_compiled_fails_by_name_or_stays_plain():
     with pytest.raises(CompileFailed, match="cannot compile this network") as failed:
         decide("on", made, KeptCosts(None), 9)
     assert failed.value.param == "compile"
-    assert "/some/folder" not in failed.value.message
     choice, forward = decide("auto", made, KeptCosts(None), 9, began=True)
     assert (choice.compiled, forward) == (False, made.model)
     assert choice.reason == failed.value.message
@@ -186,7 +185,7 @@ def test_the_costs_are_of_one_network_batch_precision_and_freezing():
 def test_small_batches_on_a_gpu_are_recorded_as_graphs():
     cuda = Compute(torch.device("cuda"), "bf16")
     side = int(SMALL**0.5)
-    assert trial(Breaking(), compute=cuda, batch=1, size=side).mode == "reduce-overhead"
-    assert trial(Breaking(), compute=cuda, batch=2, size=side).mode is None
-    assert trial(Breaking(), compute=cuda, graphs=False).mode is None
-    assert trial(Breaking()).mode is None
+    assert trial(Breaking(), compute=cuda, batch=1, size=side).graphs
+    assert not trial(Breaking(), compute=cuda, batch=2, size=side).graphs
+    assert not trial(Breaking(), compute=cuda, accumulate=2).graphs
+    assert not trial(Breaking()).graphs
