@@ -98,7 +98,7 @@ class Trial:
         """
         torch.compiler.reset()  # each stage has its own; torch gives up on a function compiled too often
         # Dropout draws what it draws without compiling, so that only rounding differs.
-        options = {"fallback_random": True, "triton.cudagraphs": self.graphs}
+        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": self.graphs}
         compiled = torch.compile(self.model, dynamic=False, options=options)
         start = time.perf_counter()
         try:

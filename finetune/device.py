@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,10 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a training step's forward pass."""
+        if self.precision == "fp32":
+            return nullcontext()
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, dtype)
 
     def gradient_scaler(self) -> torch.amp.GradScaler:
         """Keeps small gradients of fp16 from vanishing; in other precisions it changes nothing."""
