@@ -22,6 +22,15 @@ class Compute:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype)
 
+    def seed(self, seed: int) -> None:
+        """Seeds torch's generators that a step draws from, once a step."""
+        # On a machine without a GPU `torch.manual_seed` notes for each seed where it was called from, in case
+        # that a GPU is used later: 0.1 ms and more.
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+
     def gradient_scaler(self) -> torch.amp.GradScaler:
         """Keeps small gradients of fp16 from vanishing; in other precisions it changes nothing."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")

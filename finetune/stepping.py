@@ -76,7 +76,7 @@ class Stepper:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self.average is not None:
-            self.average.update(self._model)
+            self.average.update()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _shares(self, batches: list[Labelled]) -> Sequence[Tensor | None]:

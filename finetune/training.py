@@ -235,7 +235,7 @@ def _epoch(
     tally, watch = run.objective.tally(), LossWatch(table.name, epoch + 1)
     groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
     for step, batches in enumerate(groups):
-        torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
+        run.compute.seed(derive(run.spec.seed, "step", index, epoch, step))
         watch.add(stepper.step(batches, table.rates(epoch, step), forward, tally))
         rate = clock.images(sum(len(batch.labels) for batch in batches))
         yield run.progress(index, table, epoch, step, rate)
