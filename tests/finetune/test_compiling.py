@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch._dynamo.utils import counters
 
 from finetune import compile_costs
 from finetune.checkpoint import Resume
@@ -65,11 +66,13 @@ def test_a_compiled_run_learns_the_same_keeps_its_names_and_goes_on_to_the_bit(j
     """Batches of 10, 10 and 4: the last goes the plain way."""
     spec = job(stage(ema={"decay": 0.5}, augmentation="light"), batch_size=10)
     plain = run({**spec, "compile": "off"}, tmp_path / "plain", keep_all=True)
+    counters.clear()
     compiled = run({**spec, "compile": "on"}, tmp_path / "compiled", keep_all=True)
     assert choices(plain) == [(False, "as the spec says")]
     ((chosen, reason),) = choices(compiled)
     assert chosen
     assert reason.startswith("as the spec says; it took ")
+    assert counters["frames"] == {"total": 2, "ok": 2}  # the check and the network, once each
     losses = [[record.train["loss"] for record in told.records(events)] for events in (plain, compiled)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     first, *_, last = weights_of(told, compiled)
