@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import signal
 
 import httpx
@@ -113,3 +114,27 @@ def test_an_attempt_keeps_freed_memory_and_computes_with_the_threads_that_the_op
     seen = json.loads(told.read_text())
     assert seen["faults"] < 64 * 2**20 / os.sysconf("SC_PAGE_SIZE") / 100
     assert seen["threads"] == 1  # OMP_NUM_THREADS of the house
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: g++")
+def test_an_attempt_compiles_and_leaves_no_process_behind(house, proc, until):
+    worker = house.work()
+    short = {"recipe": {"name": "joint", "epochs": 1}, "compile": "on"}
+    body = {**LONG, "backbone": {"name": "tiny_net", "weights": None}, **short}
+    job = httpx.post(f"{house.url}/v1/jobs", json=body, trust_env=False, timeout=60).json()["id"]
+    address = f"{house.url}/v1/jobs/{job}"
+    family = set[int]()
+
+    def ended():
+        family.update(proc.descendants(worker.pid))
+        return httpx.get(address, trust_env=False).json()["status"] in ("succeeded", "failed")
+
+    until(ended, 240, "the job has ended")
+    found = httpx.get(address, trust_env=False).json()
+    assert (found["status"], found["error"]) == ("succeeded", None)
+    events = httpx.get(f"{address}/events", trust_env=False).json()["data"]
+    (told,) = [event for event in events if event["type"] == "stage.compile"]
+    assert told["message"].startswith("stage all: compile: on: as the spec says; it took ")
+    worker.terminate()
+    assert worker.wait(30) == 0
+    until(lambda: not any(proc.alive(pid) for pid in family), 15, "no process is left")
