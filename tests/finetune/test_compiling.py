@@ -135,6 +135,23 @@ def test_a_stage_goes_on_as_it_began_whatever_would_pay_now(tmp_path):
     assert (str(choice), forward) == ("off: as the stage began", made.model)
 
 
+def test_a_run_that_began_compiled_and_cannot_go_on_so_says_that_its_bytes_may_differ(
+    job, run, told, tmp_path, monkeypatch
+):
+    files = told.checkpoints(run(job(stage()), tmp_path / "began", keep_all=True))[0]
+    state = torch.load(files.state, weights_only=True)
+    assert state["compiled"] is False
+    torch.save({**state, "compiled": True}, files.state)
+
+    def fail(self):
+        raise CompileFailed("no compiler any more", "compile")
+
+    monkeypatch.setattr(Trial, "compile", fail)
+    events = run(job(stage()), tmp_path / "on", resume=Resume(files.weights, files.state))
+    assert choices(events) == [(False, "no compiler any more")]
+    assert "the run began compiled and goes on without: its bytes may differ" in told.warnings(events)
+
+
 def test_without_a_compiler_on_fails_before_training_and_says_what_to_install(tmp_path):
     program = (
         "import torch; from finetune.compiling import check; from finetune.device import Compute\n"
