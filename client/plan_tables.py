@@ -59,6 +59,8 @@ def stage_lines(number: int, stage: PlannedStage) -> list[str]:
         parts.append(f"batch norm {stage.batch_norm}")
     if stage.features_once:
         parts.append("features computed once")
+    if stage.compile == "on":
+        parts.append("compiled")
     parts += stage.options
     return [
         one_line("; ".join(parts)),

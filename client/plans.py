@@ -69,6 +69,7 @@ class PlannedStage(Answer):
     augmentation: str | None = None
     optimizer: str | None = None
     features_once: bool = False
+    compile: str = "auto"
     frozen: list[FrozenModule] = Field(default_factory=list)
     frozen_parameters: int = 0
     trained_parameters: int = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,20 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
         self._average = copy_of_state(model)
+        self._homes = [_home(model, name) for name in self._average]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Moves the average after a step."""
+    def update(self) -> None:
+        """Moves the average after a step of the network that it was made of."""
+        # Looked up anew, as a network may put another tensor in a buffer's place; `state_dict` takes longer.
+        tensors = [home[name] for home, name in self._homes]
         averages, weights = list[Tensor](), list[Tensor]()
-        for name, tensor in model.state_dict().items():
+        for average, tensor in zip(self._average.values(), tensors, strict=True):
             if tensor.is_floating_point():
-                averages.append(self._average[name])
+                averages.append(average)
                 weights.append(tensor)
             else:
-                self._average[name].copy_(tensor)
+                average.copy_(tensor)
         torch._foreach_lerp_(averages, weights, 1 - self._decay)
 
     @contextmanager
@@ -49,3 +53,10 @@ class WeightAverage:
         """Puts an average back that `to_state` gave."""
         for name, tensor in state.items():
             self._average[name].copy_(tensor)
+
+
+def _home(model: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where a tensor of the network's state is kept, and under which name."""
+    owner, _, own = name.rpartition(".")
+    module = model.get_submodule(owner)
+    return module._parameters if own in module._parameters else module._buffers, own

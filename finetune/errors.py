@@ -8,6 +8,7 @@ FinetuneError
 ├── WeightsIncompatible   weights whose tensors are not the backbone's
 ├── OutOfMemory           a step did not fit; says the batch size
 ├── NonfiniteLoss         the loss became NaN or infinite; says stage, epoch and step
+├── CompileFailed         torch.compile cannot do what the spec asks for; says what to install
 ├── FrozenChanged         a frozen parameter or buffer moved
 ├── DiskFull              a checkpoint could not be written
 ├── NotReproduced         the best checkpoint, loaded anew, does not give its stored score
@@ -79,6 +80,12 @@ class NonfiniteLoss(FinetuneError):
     """The training loss became NaN or infinite."""
 
     code = "nonfinite_loss"
+
+
+class CompileFailed(FinetuneError):
+    """The spec asks for a compiled network, and torch cannot compile here, or not this one."""
+
+    code = "compile_failed"
 
 
 class FrozenChanged(FinetuneError):

@@ -54,6 +54,16 @@ class FeaturesReady:
 
 
 @dataclass(frozen=True)
+class CompileChosen:
+    """Whether a stage's steps run compiled, and why."""
+
+    stage: str
+    stage_index: int
+    compiled: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """A step is done."""
 
@@ -167,6 +177,7 @@ Event = (
     | FilesSkipped
     | StageStarted
     | FeaturesReady
+    | CompileChosen
     | Progress
     | EpochEnded
     | StageEnded

@@ -7,7 +7,7 @@ step's start, as torch's schedulers of the same names do when they are stepped o
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +98,12 @@ def learning_rate(stage: StageSpec, steps_per_epoch: int, epoch: int, step: int)
     return start + (end - start) * now / warmup
 
 
-def group_rate(stage: StageSpec, factor: float, steps_per_epoch: int, epoch: int, step: int) -> float:
-    """The learning rate of a group: schedule value × factor."""
-    return learning_rate(stage, steps_per_epoch, epoch, step) * factor
+def group_rates(
+    stage: StageSpec, factors: Mapping[str, float], steps_per_epoch: int, epoch: int, step: int
+) -> dict[str, float]:
+    """The learning rate of each group by name: schedule value × the group's factor."""
+    rate = learning_rate(stage, steps_per_epoch, epoch, step)
+    return {name: rate * factor for name, factor in factors.items()}
 
 
 def unusable_rate(stage: StageSpec) -> str | None:

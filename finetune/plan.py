@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from finetune.compiling import obstacle
 from finetune.data.dataset import Dataset, weights_of
 from finetune.freezing import BATCH_NORM, alternates
 from finetune.head import Action
@@ -57,6 +58,7 @@ class PlannedStage(PlanPart):
     augmentation: str
     optimizer: str
     features_once: bool
+    compile: Literal["auto", "on", "off"] = "auto"
     frozen: list[FrozenModule]
     frozen_parameters: int
     trained_parameters: int
@@ -114,7 +116,7 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
         ),
         preprocessing=blueprint.preprocessing.to_json(),
         training_preprocessing=blueprint.training_preprocessing.to_json(),
-        stages=[_planned(table, blueprint) for table in tables],
+        stages=[_planned(spec, table, blueprint) for table in tables],
         warnings=_warnings(spec, blueprint, dataset, tables),
     )
 
@@ -125,7 +127,7 @@ def _weighing(dataset: Dataset) -> str:
     return f", images weighed by {min(weights):g} to {max(weights):g}" if weights else ""
 
 
-def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
+def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> PlannedStage:
     stage, model, freezing = table.stage, blueprint.skeleton, table.freezing
     frozen = summarize(model, freezing.modules)
     return PlannedStage(
@@ -136,6 +138,7 @@ def _planned(table: StageTables, blueprint: Blueprint) -> PlannedStage:
         augmentation=_phrase(stage.augmentation.model_dump()),
         optimizer=_phrase(stage.optimizer.model_dump(exclude={"decay_norms_and_biases"})),
         features_once=table.features_once,
+        compile="off" if obstacle(table) or spec.range_test else spec.compile,
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
@@ -232,6 +235,9 @@ def _warnings(
                 f"stage {table.name!r}: the images' weights have no effect: they weigh the images of a step "
                 "against one another, and a step takes one"
             )
+        reason = obstacle(table)
+        if spec.compile == "on" and reason is not None:
+            warnings.append(f"stage {table.name!r}: compile has no effect: {reason}")
         warnings += [
             f"stage {table.name!r}: {text}" for text in _stage_warnings(table, blueprint, index == 0, weights)
         ]

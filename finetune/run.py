@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from finetune import compiling, objectives
 from finetune import device as devices
-from finetune import objectives
 from finetune.backbones import Registry
 from finetune.cache import Cache
 from finetune.checkpoint import BestFile, Resume, load_state, load_weights, stem_of
+from finetune.compile_costs import Choice, KeptCosts
+from finetune.compiling import Forward
 from finetune.data.augmentation import View, training_view
 from finetune.data.dataset import Dataset, Sample, folder_of
 from finetune.data.images import Images
@@ -53,12 +55,14 @@ class Run:
     images: Images
     vetted: Vetted
     features: Features
+    compile_costs: KeptCosts
     data_folder: Path
     registry: Registry
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
     best: BestFile | None = None
+    compiled: bool | None = None  # whether the steps of the stage in which the run stands are
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
@@ -88,6 +92,7 @@ class Run:
         self.standing = Standing.from_state(state["standing"])
         self.best = self._best_of(resume)
         self._stepper_state, self.stage_best = state["stepper"], state["stage_best"]
+        self.compiled = state.get("compiled")  # absent where the run began before there was a choice
         torch.set_num_threads(state["threads"])
         now = self.surroundings()
         for name, was in state["surroundings"].items():
@@ -115,7 +120,7 @@ class Run:
             return
         if index and self.stage_best is not None:
             self.model.load_state_dict(self.stage_best)
-        self.stage_best = None
+        self.stage_best = self.compiled = None
         self.standing = self.standing.enter(index)
 
     def stepper(self, table: StageTables) -> Stepper:
@@ -134,6 +139,26 @@ class Run:
             head = self.blueprint.backbone.heads[0]
             return FeatureFeed(self.model, head, train, self.val, table.sampling, self.features)
         return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
+
+    def training_forward(self, table: StageTables, feed: Feed) -> tuple[Choice | None, Forward]:
+        """The network's call for the stage's steps, and whether it is compiled; None where it cannot be.
+
+        Raises:
+            CompileFailed: the spec asks for it, and it does not work.
+        """
+        if compiling.obstacle(table) is not None:
+            return None, feed.forward
+        trial = compiling.Trial(
+            model=self.model,
+            freezing=table.freezing,
+            compute=self.compute,
+            backbone=(*self.blueprint.identity, self.blueprint.head.outputs),
+            batch=len(table.sampling.batches(0)[0]),
+            size=self.blueprint.training_preprocessing.crop,
+            accumulate=table.stage.accumulate,
+        )
+        left = table.sampling.count * (table.stage.epochs - self.standing.epoch)
+        return compiling.decide(self.spec.compile, trial, self.compile_costs, left, self.compiled)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
@@ -230,8 +255,11 @@ def prepare(
         images=images,
         vetted=vetted,
         features=Features(cache, images.root, blueprint.identity),
+        compile_costs=KeptCosts(cache),
         data_folder=folder_of(data_dir, resolved.dataset.path),
         registry=registry,
     )
+    if resolved.compile == "on" and any(compiling.obstacle(table) is None for table in tables):
+        compiling.check(compute)
     run.val = run.source(dataset.val, blueprint.preprocessing.centre)
     return run

@@ -39,6 +39,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
             "stepper": stepper.to_state(),
             "raw": raw,
             "stage_best": run.stage_best,
+            "compiled": run.compiled,
             "threads": torch.get_num_threads(),
             "surroundings": run.surroundings(),
             "fingerprint": run.vetted.fingerprint,

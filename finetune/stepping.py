@@ -1,6 +1,6 @@
 """One step of a stage: from one batch or several to one move of the optimizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from finetune import optimizers
 from finetune.averaging import WeightAverage
 from finetune.device import Compute
-from finetune.feeds import Feed, Labelled
+from finetune.feeds import Labelled
 from finetune.mixing import mixing_of
 from finetune.network import Blueprint, logits_and_auxiliary
 from finetune.objectives import Objective, Tally
@@ -18,6 +18,7 @@ from finetune.rematerialize import rematerialized
 from finetune.tables import StageTables
 
 Batch = TypeVar("Batch")
+Outputs = Tensor | tuple[Tensor | None, ...]  # those of auxiliary heads come after the network's own
 
 
 class Stepper:
@@ -40,37 +41,51 @@ class Stepper:
         self._scaler = compute.gradient_scaler()
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def step(self, batches: list[Labelled], rates: Mapping[str, float], feed: Feed, tally: Tally) -> Tensor:
+    def step(
+        self,
+        batches: list[Labelled],
+        rates: Mapping[str, float],
+        forward: Callable[[Tensor], Outputs],
+        tally: Tally,
+    ) -> Tensor:
         """Trains on the batches as on one: their means are weighed so that it makes no difference.
 
-        `rates` are the groups' learning rates. What is random in a step (mixing, dropout) is drawn from
-        torch's global generator. Returns the step's mean loss, detached, still on the device.
+        `rates` are the groups' learning rates, `forward` gives the network's outputs. What is random in a
+        step (mixing, dropout) is drawn from torch's global generator. Nothing here waits for the device.
+        Returns the step's mean loss, detached, still on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]
         batches = [self._mixing(batch) for batch in batches]
-        counts = [self._objective.weight(labels, weights) for _, labels, weights in batches]
-        total = torch.stack(counts).sum()
+        shares = self._shares(batches)
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for (inputs, labels, weights), count in zip(batches, counts, strict=True):
+        for (inputs, labels, weights), share in zip(batches, shares, strict=True):
             with rematerialized(self._model, self._recomputed), self._compute.autocast():
-                outputs, auxiliary = logits_and_auxiliary(feed.forward(inputs))
+                outputs, auxiliary = logits_and_auxiliary(forward(inputs))
                 loss = self._objective.loss(outputs, labels, weights)
                 for output in auxiliary:
                     loss = loss + self._aux_weight * self._objective.loss(output, labels, weights)
-            share = loss if len(batches) == 1 else loss * (count / total)
-            torch.autograd.backward(self._scaler.scale(share))
+            part = loss if share is None else loss * share
+            torch.autograd.backward(self._scaler.scale(part))
             tally.add(loss, outputs, labels, weights)
-            losses.append(share.detach())
+            losses.append(part.detach())
         if self._table.stage.max_grad_norm is not None:
             self._scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self._trained, self._table.stage.max_grad_norm)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self.average is not None:
-            self.average.update(self._model)
-        return torch.stack(losses).sum()
+            self.average.update()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _shares(self, batches: list[Labelled]) -> Sequence[Tensor | None]:
+        """What each batch's mean counts in the step's, scalars on the device; of one alone there is none."""
+        if len(batches) == 1:
+            return [None]
+        counts = [self._objective.weight(labels, weights) for _, labels, weights in batches]
+        total = torch.stack(counts).sum()
+        return [count / total for count in counts]
 
     def release_gradients(self) -> None:
         """Gives the gradients' memory back, which validation does not need."""

@@ -7,7 +7,7 @@ from finetune.data.sampling import Sampling, sampling_of
 from finetune.features import MEMORY_LIMIT, head_input, only_head_trains
 from finetune.freezing import Freezing, freezing_of
 from finetune.groups import Grouping, groups_of
-from finetune.lr import group_rate
+from finetune.lr import group_rates
 from finetune.modules import blocks
 from finetune.network import Blueprint
 from finetune.spec.job import ResolvedSpec
@@ -45,10 +45,8 @@ class StageTables:
 
     def rates(self, epoch: int, step: int) -> dict[str, float]:
         """Each group's learning rate at a step (0-based) of an epoch (0-based)."""
-        return {
-            group.name: group_rate(self.stage, group.factor, self.steps_per_epoch, epoch, step)
-            for group in self.grouping.groups
-        }
+        factors = {group.name: group.factor for group in self.grouping.groups}
+        return group_rates(self.stage, factors, self.steps_per_epoch, epoch, step)
 
     def _features_once(self, blueprint: Blueprint, images: int) -> bool:
         model, heads = blueprint.skeleton, blueprint.backbone.heads

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from finetune import freezing, range_test
 from finetune.backbones import Registry
 from finetune.cache import DEFAULT_BYTES, Cache
 from finetune.checkpoint import Resume
 from finetune.clock import Clock
-from finetune.errors import FinetuneError, NonfiniteLoss, OutOfMemory, SpecInvalid
+from finetune.compiling import Forward
+from finetune.errors import FinetuneError, OutOfMemory, SpecInvalid
 from finetune.events import (
+    CompileChosen,
     EpochEnded,
     EpochRecord,
     Event,
@@ -29,6 +30,7 @@ from finetune.events import (
 )
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
+from finetune.loss_watch import LossWatch
 from finetune.objectives import Evaluation
 from finetune.report.making import report_on
 from finetune.run import Run, prepare
@@ -42,7 +44,6 @@ from finetune.tables import StageTables
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
-LOSS_CHECK_EVERY = 20  # steps; a look at the loss waits for the device
 
 
 def train(
@@ -180,11 +181,12 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     feed = run.feed(index, table)
     if table.features_once:
         yield FeaturesReady(table.name, index, *run.features.counted())
+    forward = yield from _forward(run, index, table, feed)
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
         freezing.set_training_mode(model, table.freezing)
         clock = Clock()
-        train = yield from _epoch(run, index, table, feed, stepper, epoch, clock)
+        train = yield from _epoch(run, index, table, feed, forward, stepper, epoch, clock)
         guard.verify(table.name, epoch + 1)
         clock.lap("train")
         model.eval()
@@ -207,26 +209,37 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     yield StageEnded(table.name, index, done, done < stage.epochs)
 
 
+def _forward(run: Run, index: int, table: StageTables, feed: Feed) -> Generator[Event, None, Forward]:
+    """Decides on compiling the stage's steps. Returns the network's call for them."""
+    began = run.compiled
+    choice, forward = run.training_forward(table, feed)
+    if choice is not None:
+        run.compiled = choice.compiled
+        yield CompileChosen(table.name, index, choice.compiled, choice.reason)
+        if began and not choice.compiled:
+            yield Warned("the run began compiled and goes on without: its bytes may differ")
+    return forward
+
+
 def _epoch(
     run: Run,
     index: int,
     table: StageTables,
     feed: Feed,
+    forward: Forward,
     stepper: Stepper,
     epoch: int,
     clock: Clock,
 ) -> Generator[Event, None, dict[str, float]]:
     """Trains one epoch. Returns its training figures."""
-    tally, losses, steps = run.objective.tally(), list[Tensor](), table.steps_per_epoch
+    tally, watch = run.objective.tally(), LossWatch(table.name, epoch + 1)
     groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
     for step, batches in enumerate(groups):
-        torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
-        losses.append(stepper.step(batches, table.rates(epoch, step), feed, tally))
-        if len(losses) == LOSS_CHECK_EVERY or step + 1 == steps:
-            _check_finite(losses, table.name, epoch, step)
-            losses.clear()
+        run.compute.seed(derive(run.spec.seed, "step", index, epoch, step))
+        watch.add(stepper.step(batches, table.rates(epoch, step), forward, tally))
         rate = clock.images(sum(len(batch.labels) for batch in batches))
         yield run.progress(index, table, epoch, step, rate)
+    watch.finish()
     stepper.release_gradients()
     return tally.figures()
 
@@ -239,16 +252,6 @@ def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> tuple[Evaluation, Evalu
         return of_weights, None
     with stepper.average.in_place_of(run.model):
         return of_weights, run.objective.evaluate(forward, feed.val())
-
-
-def _check_finite(losses: list[Tensor], stage: str, epoch: int, last_step: int) -> None:
-    finite = torch.isfinite(torch.stack(losses))
-    if not bool(finite.all()):
-        step = last_step - len(losses) + 1 + int((~finite).nonzero()[0])
-        raise NonfiniteLoss(
-            f"the loss became NaN or infinite in stage {stage!r}, epoch {epoch + 1}, step {step + 1}: "
-            "a smaller learning rate, a warm-up or max_grad_norm usually helps"
-        )
 
 
 def _record(

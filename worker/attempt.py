@@ -14,6 +14,7 @@ from finetune import backbones
 from finetune.checkpoint import Resume
 from finetune.errors import FinetuneError
 from finetune.events import EpochEnded, Progress
+from finetune.process import keep_freed_memory, use_cores
 from finetune.reasons import reason_of
 from finetune.spec.job import ResolvedSpec
 from finetune.training import train
@@ -42,6 +43,8 @@ def run(order: Order, connection: Connection) -> None:
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
+    keep_freed_memory()
+    use_cores()
     try:
         _train(order, connection)
     except _Stopped:

@@ -9,6 +9,7 @@ from app.store.database import Database
 from app.store.records import Claim, Level, NewCheckpoint, NewReport
 from finetune.data.problems import MOST_NAMED, first_of
 from finetune.events import (
+    CompileChosen,
     EpochEnded,
     Event,
     FeaturesReady,
@@ -59,6 +60,10 @@ class Reporter:
                 self._event("stage.started", _stage_text(event), data=asdict(event))
             case FeaturesReady():
                 self._event("stage.features", _features_text(event), data=asdict(event))
+            case CompileChosen():
+                state = "on" if event.compiled else "off"
+                text = f"stage {event.stage}: compile: {state}: {event.reason}"
+                self._event("stage.compile", text, data=asdict(event))
             case StageEnded():
                 why = "stopped early" if event.stopped_early else "ended"
                 text = f"stage {event.stage} {why} after {event.epochs} epochs"

@@ -111,6 +111,7 @@ PLAN = {
             "augmentation": "none",
             "optimizer": "sgd (momentum 0.9)",
             "features_once": True,
+            "compile": "off",
             "frozen": [{"module": "layer1", "parameters": 147968}],
             "frozen_parameters": 11176512,
             "trained_parameters": 1026,

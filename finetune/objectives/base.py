@@ -30,7 +30,9 @@ class Evaluation:
 
 def total_weight(labels: Tensor, weights: Tensor | None) -> Tensor:
     """How many images a batch has, or the sum of their weights; a scalar."""
-    return torch.tensor(float(len(labels)), device=labels.device) if weights is None else weights.sum()
+    if weights is not None:
+        return weights.sum()
+    return torch.full((), float(len(labels)), device=labels.device)  # filled there: a copy would wait for it
 
 
 class Tally(Protocol):

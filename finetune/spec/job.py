@@ -141,6 +141,10 @@ class JobSpec(Part):
     preprocessing: PreprocessingSpec = Field(default=PreprocessingSpec())
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="torch.compile of the training network. auto: where the steps repay it on this machine.",
+    )
     checkpoints: CheckpointSpec = Field(default=CheckpointSpec())
     range_test: RangeTest | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0

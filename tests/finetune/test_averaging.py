@@ -22,7 +22,7 @@ def test_the_average_is_the_recurrence_by_hand():
     average, expected = WeightAverage(model, 0.75), weights[0]
     for weight in weights[1:]:
         model.weight.data.fill_(weight)
-        average.update(model)
+        average.update()
         expected = 0.75 * expected + 0.25 * weight
         assert average.to_state()["weight"].item() == pytest.approx(expected, rel=1e-6)
     assert expected == pytest.approx(1.71875)
@@ -33,7 +33,7 @@ def test_buffers_are_averaged_and_counters_are_copied():
     average = WeightAverage(model, 0.9)
     model.get_buffer("running_mean").fill_(10.0)
     model.get_buffer("num_batches_tracked").fill_(7)
-    average.update(model)
+    average.update()
     assert average.to_state()["running_mean"].tolist() == pytest.approx([1.0, 1.0])
     assert average.to_state()["num_batches_tracked"].item() == 7
 
@@ -43,7 +43,7 @@ def test_what_does_not_move_keeps_its_bytes_in_the_average():
     before = copy.deepcopy(model.state_dict())
     average = WeightAverage(model, 0.3)
     for _ in range(5):
-        average.update(model)
+        average.update()
     assert all(torch.equal(average.to_state()[name], tensor) for name, tensor in before.items())
 
 
@@ -52,7 +52,7 @@ def test_the_average_stands_in_for_the_weights_and_leaves_them_to_the_bit():
     average = WeightAverage(model, 0.5)
     with torch.no_grad():
         model.weight.add_(1.0)
-    average.update(model)
+    average.update()
     weights = model.weight.clone()
     with average.in_place_of(model):
         assert torch.allclose(model.weight, weights - 0.5)

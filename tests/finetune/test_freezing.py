@@ -230,3 +230,31 @@ def test_the_guard_lets_the_rest_move():
     guard = FrozenGuard(model, freezing)
     step(model)
     guard.verify("head", 1)
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "update"])
+def test_nothing_is_kept_for_the_backward_pass_of_a_frozen_prefix(registry, batch_norm):
+    """What autograd keeps with a frozen prefix is what it keeps where that runs under `no_grad`."""
+    model = registry.find("tiny").make(3, 16)
+    prefix = policy(policy="before", module="body.1")
+    apply(model, freezing_of(model, ("head",), prefix, batch_norm))
+    images = torch.randn(4, 3, 16, 16)
+
+    def kept(forward):
+        shapes = []
+
+        def pack(tensor):
+            shapes.append(tensor.shape)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            assert forward().requires_grad
+        return shapes
+
+    def by_hand():
+        with torch.no_grad():
+            boundary = model.body[0](model.stem(images))
+        return model.head(model.drop(model.body[1](boundary).mean((2, 3))))
+
+    assert kept(lambda: model(images)) == kept(by_hand)
+    assert all(parameter.grad is None for parameter in model.stem.parameters())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from finetune.lr import SCHEDULES, group_rate, learning_rate, unusable_rate
+from finetune.lr import SCHEDULES, group_rates, learning_rate, unusable_rate
 from finetune.spec.stages import StageSpec
 
 EPOCHS, STEPS = 5, 3
@@ -27,7 +27,7 @@ def rates(planned, steps=STEPS):
 
 def of_groups(planned, epoch):
     """The two groups of the design's golden values."""
-    return [group_rate(planned, factor, 7, epoch - 1, 0) for factor in (0.9, 10.0)]
+    return list(group_rates(planned, {"backbone": 0.9, "head": 10.0}, 7, epoch - 1, 0).values())
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ def test_adam_and_adamw_are_torchs_own_with_these_numbers(fields, torchs):
         {"params": list(other[0].parameters()), "factor": 0.5},
         {"params": list(other[1].parameters()), "factor": 2.0},
     ]
-    take_steps(other, torchs(rows, lr=0.0, betas=(0.8, 0.99), weight_decay=0.1), range(3))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    take_steps(other, torchs(rows, lr=0.0, betas=(0.8, 0.99), weight_decay=0.1, foreach=False), range(3))
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)  # one kernel rounds otherwise
 
 
 def by_hand(step_of, steps=4):

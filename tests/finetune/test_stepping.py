@@ -1,10 +1,20 @@
+import io
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from finetune.device import Compute, choose
-from finetune.stepping import grouped
+from finetune.feeds import Labelled
+from finetune.freezing import freezing_of
+from finetune.groups import groups_of
+from finetune.objectives.classification import Classification
+from finetune.spec.objectives import CrossEntropy
+from finetune.spec.stages import StageSpec
+from finetune.stepping import Stepper, grouped
 
 SGD = {"name": "sgd", "momentum": 0.9}
 CPU = torch.device("cpu")
@@ -117,3 +127,49 @@ def test_auto_takes_what_the_device_computes_in_natively(monkeypatch):
 def test_auto_takes_fp16_on_a_gpu_without_bf16(monkeypatch):
     monkeypatch.setattr("finetune.device._has_bf16", lambda device: False)
     assert choose("cuda", "auto").precision == "fp16"
+
+
+def channels_last(tensors):
+    """Whether all of them with four dimensions are; there must be some."""
+    wide = [tensor for tensor in tensors if tensor.ndim == 4]
+    return bool(wide) and all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in wide)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_all_that_a_step_keeps_has_the_networks_memory_format_resumed_or_not(registry, name, precision):
+    lr = {"schedule": {"name": "constant", "lr": 0.1}}
+    fields = {"epochs": 1, "lr": lr, "optimizer": {"name": name}, "ema": {}}
+    stage = StageSpec.model_validate(fields)
+    model = registry.find("tiny").make(3, 16).to(memory_format=torch.channels_last)
+    freezing = freezing_of(model, ("head",), stage.freeze, "eval")
+    grouping = groups_of(model, ("head",), (), freezing, stage.lr)
+    table: Any = SimpleNamespace(stage=stage, recomputed=(), grouping=grouping)
+    blueprint: Any = SimpleNamespace(backbone=registry.find("tiny"), classes=("blue", "green", "red"))
+    dataset: Any = SimpleNamespace(classes=blueprint.classes)
+    objective = Classification.by_cross_entropy(CrossEntropy(), dataset, CPU)
+    images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    batch = Labelled(images, torch.zeros(4, dtype=torch.int64))
+
+    def made():
+        return Stepper(model, table, blueprint, objective, Compute(CPU, precision))
+
+    def step(stepper):
+        stepper.step([batch], {"default": 0.1}, model, objective.tally())
+
+    first = made()
+    step(first)
+    file = io.BytesIO()
+    torch.save(first.to_state(), file)
+    file.seek(0)
+    resumed = made()
+    resumed.restore(torch.load(file, weights_only=True))
+    step(resumed)
+    assert channels_last(p.grad for p in model.parameters() if p.grad is not None)
+    assert channels_last(model.parameters())
+    for stepper in (first, resumed):
+        states = stepper.optimizer.state.values()
+        kept = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        assert channels_last(kept)
+        assert stepper.average is not None
+        assert channels_last(stepper.average.to_state().values())

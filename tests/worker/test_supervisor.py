@@ -12,6 +12,7 @@ from app.store.events import list_events
 from app.store.states import Status
 from app.store.tables import jobs
 from finetune.events import (
+    CompileChosen,
     EpochRecord,
     FeaturesReady,
     FilesSkipped,
@@ -83,21 +84,26 @@ def test_epochs_become_rows_and_the_run_s_end_the_job_s(db, post, hire, becomes)
     assert "stage all stopped early after 2 epochs" in texts
 
 
+TOLD = ("job.prepared", "stage.features", "stage.compile")
+
+
 def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hire, becomes):
     job = post()
     attempt = hire().attempt()
     plan = {"head": {"action": "kept"}}
     attempt.say(RunStarted(plan, "cpu", "fp32"), RunStarted(plan, "cpu", "fp32", 3, 30))
     attempt.say(*(FeaturesReady("head", 0, *counts) for counts in ((33, 0), (9, 24), (0, 33))))
+    attempt.say(CompileChosen("all", 1, False, "16 batches do not repay 25 s"))
     attempt.succeed()
     becomes(job, Status.SUCCEEDED)
     told = list_events(db, job)
-    assert [event.message for event in told if event.type in ("job.prepared", "stage.features")] == [
+    assert [event.message for event in told if event.type in TOLD] == [
         "training on cpu in fp32; the head is kept",
         "training on cpu in fp32; the head is kept; 30 of 33 images were checked before",
         "stage head: features of 33 images computed",
         "stage head: features of 9 images computed, of 24 images taken from the cache",
         "stage head: features of 33 images taken from the cache",
+        "stage all: compile: off: 16 batches do not repay 25 s",
     ]
     data = [event.data for event in told if event.type == "job.prepared"]
     assert [one["images"] for one in data] == [{"decoded": 0, "known": 0}, {"decoded": 3, "known": 30}]

@@ -200,6 +200,7 @@ CASES: dict[str, dict[str, Case]] = {
         "preprocessing": ({}, {"preprocessing": {"eval_resize": 30}}),
         "seed": ({}, {"seed": 1}),
         "precision": ({}, {"precision": "bf16"}),
+        "compile": ({}, {"compile": "off"}),
         "checkpoints": ({}, {"checkpoints": {"keep_last": 3}}),
         "range_test": ({}, {"range_test": RANGE}),
     },
@@ -288,7 +289,8 @@ ELSEWHERE = {
     "JobSpec": {"name", "metadata", "priority", "max_attempts"},  # the server's: tests/app, tests/worker
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
-SHOWN = {("StageSpec", "gradient_checkpointing")}  # the same bytes by design; the plan says it
+# The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py.
+SHOWN = {("StageSpec", "gradient_checkpointing"), ("JobSpec", "compile")}
 
 
 def parts(base: type[Part] = Part) -> Iterator[type[Part]]:
