@@ -1,0 +1,76 @@
+"""Running a row's process to its end, timed and its memory watched."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.memory import MemoryWatch
+from benchmarks.records import BEGUN, Record, told
+from benchmarks.rows import Row
+from benchmarks.work import Task, Work
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = ("THAW_", "OMP_", "MKL_NUM", "MALLOC_")  # whatever is set here: all rows get the same, and all cores
+MOST_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Starts processes whose files lie below `folder`; `peers` is the Python of the peers' environment."""
+
+    folder: Path
+    peers: Path
+
+    def run(self, row: Row, work: Work, options: Mapping[str, Any]) -> list[Record]:
+        """Runs a row once. A row that fails, or cannot be run here, gives a record that says why."""
+        if row.of_peers and not self.peers.exists():
+            return [Record(row.name, skipped="the peers are not installed: make bench-peers")]
+        own = self.folder / row.name
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir(parents=True)
+        task = Task(row.name, work, str(own), {**row.options, **options}).write(own / "task.json")
+        try:
+            return self._run(row, task)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+    def _run(self, row: Row, task: Path) -> list[Record]:
+        command = [self.peers if row.of_peers else sys.executable, "-m", row.module, task]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment, **row.environment, BEGUN: str(begun)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        memory = MemoryWatch(process.pid)
+        memory.start()
+        try:
+            output, errors = process.communicate(timeout=MOST_SECONDS)
+        finally:
+            process.kill()
+            peak = memory.stop()
+        total = time.monotonic() - begun
+        records = told(output)
+        if process.returncode or not records:
+            (self.folder / f"{row.name}.log").write_text(output + errors)
+            return [Record(row.name, skipped=f"failed with exit code {process.returncode}: {_last(errors)}")]
+        for record in records:
+            record.seconds.setdefault("total", total)
+            record.memory = peak
+        return records
+
+
+def _last(errors: str) -> str:
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it said nothing"
