@@ -16,7 +16,7 @@ class Frozen:
     def moved(self) -> str:
         """In a few words."""
         now = self._tensors()
-        changed = [name for name, tensor in self._before.items() if not torch.equal(tensor, now[name])]
+        changed = [name for name, tensor in self._before.items() if name in now and not torch.equal(tensor, now[name])]
         wants = [name for name, parameter in self._model.named_parameters() if parameter.requires_grad]
         norms = {name for name, module in self._model.named_modules() if isinstance(module, NORMS)}
         of_norms = [name for name in wants if not self._of_head(name) and name.rpartition(".")[0] in norms]

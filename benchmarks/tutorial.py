@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmarks.frozen import Frozen
 from benchmarks.networks import Network, build
 from benchmarks.records import Course, Record
-from benchmarks.work import STAGES, Task, Work
+from benchmarks.stages import run
+from benchmarks.work import Task, Work
 
 Loaders = dict[str, "DataLoader[tuple[Tensor, Tensor]]"]
 
@@ -34,8 +34,9 @@ class Tutorial:
         self._saved = Path(task.folder) / "best_model_params.pt"
         self._network = build(task.work, len(list((Path(task.work.data) / "train").iterdir())))
         self._loaders = loaders(task.work, self._network, int(task.options.get("workers", 0)))
+        self.model, self.head = self._network.model, self._network.head
         if self._channels_last:
-            self._network.model.to(memory_format=torch.channels_last)
+            self.model.to(memory_format=torch.channels_last)
 
     def run_stage(self, stage: str) -> None:
         """The head with everything else frozen, or everything."""
@@ -54,14 +55,10 @@ class Tutorial:
             self._record.accuracy.append(accuracy)
             if accuracy > best:
                 best = accuracy
-                torch.save(network.model.state_dict(), self._saved)
-
-    def frozen(self) -> Frozen:
-        """The network as it is now, all but the head."""
-        return Frozen(self._network.model, self._network.head)
+                torch.save(self.model.state_dict(), self._saved)
 
     def _train(self, stage: str, optimizer: SGD, scheduler: LambdaLR) -> None:
-        self._network.model.train()
+        self.model.train()
         for images, labels in self._loaders["train"]:
             optimizer.zero_grad()
             outputs, loss = self._answer(images, labels)
@@ -75,7 +72,7 @@ class Tutorial:
 
     @torch.no_grad()
     def _validate(self, stage: str) -> float:
-        self._network.model.eval()
+        self.model.eval()
         right = 0
         for images, labels in self._loaders["val"]:
             outputs, loss = self._answer(images, labels)
@@ -89,7 +86,7 @@ class Tutorial:
             images = images.contiguous(memory_format=torch.channels_last)
         narrow = torch.autocast("cpu", torch.bfloat16) if self._bf16 else contextlib.nullcontext()
         with narrow:
-            outputs = self._network.model(images)
+            outputs = self.model(images)
             return outputs, nn.functional.cross_entropy(outputs, labels)
 
 
@@ -114,24 +111,5 @@ def loaders(work: Work, network: Network, workers: int) -> Loaders:
     }
 
 
-def main() -> None:
-    """Does the task and tells what it took."""
-    task = Task.read()
-    record = Record(task.row)
-    course = Course(record)
-    course.lap("imports")
-    tutorial = Tutorial(task, record, course)
-    frozen = tutorial.frozen()
-    course.lap("preparing")
-    for stage in STAGES:
-        if task.work.epochs(stage):
-            tutorial.run_stage(stage)
-            course.lap(stage)
-        if stage == "head":
-            record.notes["while frozen"] = frozen.moved()
-            course.lap("looking")
-    record.tell()
-
-
 if __name__ == "__main__":
-    main()
+    run(Tutorial)
