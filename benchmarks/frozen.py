@@ -1,4 +1,4 @@
-"""What of a network moves while its backbone is said to be frozen. Takes milliseconds, and no part in a stage."""
+"""What of a network moves while its backbone is said to be frozen. Takes milliseconds, outside the stages."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Frozen:
-    """Remembers a network as it is, all but the head; says later what has moved, and what takes a gradient."""
+    """Remembers a network as it is, all but the head; says later what moved and what takes a gradient."""
 
     def __init__(self, model: nn.Module, head: str) -> None:
         self._model, self._head = model, head
@@ -16,7 +16,11 @@ class Frozen:
     def moved(self) -> str:
         """In a few words."""
         now = self._tensors()
-        changed = [name for name, tensor in self._before.items() if name in now and not torch.equal(tensor, now[name])]
+        changed = [
+            name
+            for name, tensor in self._before.items()
+            if name in now and not torch.equal(tensor, now[name])
+        ]
         wants = [name for name, parameter in self._model.named_parameters() if parameter.requires_grad]
         norms = {name for name, module in self._model.named_modules() if isinstance(module, NORMS)}
         of_norms = [name for name in wants if not self._of_head(name) and name.rpartition(".")[0] in norms]

@@ -34,6 +34,7 @@ class Launcher:
         own = self.folder / row.name
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
+        (self.folder / f"{row.name}.log").unlink(missing_ok=True)
         task = Task(row.name, work, str(own), {**row.options, **options}).write(own / "task.json")
         try:
             return self._run(row, task)

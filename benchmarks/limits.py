@@ -1,4 +1,4 @@
-"""What the hardware gives: steps on tensors that lie ready, inference, decoding, cropping, a head on features.
+"""What the hardware gives: steps on tensors that lie ready, inference, decoding, cropping, a head stage.
 
 A process of the benchmarks. All are measured in turn, round by round, so that a noisy minute is every one's;
 each rate is the median of its rounds, in images per second. Option: `parts`, which of them (all unless said).
@@ -26,6 +26,7 @@ from finetune.folding import folded
 
 ROUNDS, LEAST_SECONDS = 5, 1.0
 FILES = 64
+LONGEST = 90  # characters of a reason
 Piece = Callable[[], int]  # does some of it, and says how many images that was
 
 
@@ -39,7 +40,7 @@ def step(work: Work, channels_last: bool, bf16: bool) -> Piece:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = nn.functional.cross_entropy(network.model(images), labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         return len(images)
 
@@ -80,8 +81,9 @@ def decoding(work: Work, by: str) -> Piece:
 
 def cropping(work: Work) -> Piece:
     """Random crops and flips of decoded uint8 images."""
-    images = [_torchvision_io(path.read_bytes()) for path in sorted(Path(work.data).rglob("*.jpg"))[:FILES]]
-    images = [F.resize(image, [work.resized], antialias=True) for image in images]
+    files = sorted(Path(work.data).rglob("*.jpg"))[:FILES]
+    whole = [F.pil_to_tensor(_pillow(file.read_bytes())) for file in files]
+    images = [F.resize(image, [work.resized], antialias=True) for image in whole]
     view = v2.Compose(
         [v2.RandomResizedCrop(work.image_size, scale=work.crop_scale), v2.RandomHorizontalFlip()]
     )
@@ -109,7 +111,7 @@ def head_stage(work: Work) -> float:
     features = features.float()
     for _ in range(work.head_epochs * -(-work.trained // work.batch_size)):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(head(features), labels).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(head(features), labels))
         optimizer.step()
     return time.monotonic() - begun
 
@@ -139,7 +141,7 @@ def measure(work: Work, wanted: list[str] | None, rounds: int, record: Record) -
                 made[name] = make()
                 made[name]()  # what is done once is done now
             except (Warning, ImportError) as reason:
-                record.notes[name] = f"skipped: {reason}"
+                record.notes[name] = f"not measured: {str(reason)[:LONGEST]}"
                 made.pop(name, None)
     times: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(rounds):
@@ -171,7 +173,7 @@ def _ready(work: Work, channels_last: bool) -> tuple[Network, Tensor]:
     return network, images
 
 
-def _pillow(file: bytes) -> object:
+def _pillow(file: bytes) -> Image.Image:
     with Image.open(BytesIO(file)) as image:
         return image.convert("RGB")
 

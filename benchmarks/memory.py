@@ -11,9 +11,9 @@ EVERY_OF_SEVERAL = 0.5  # what processes share is counted by walking their pages
 class MemoryWatch(threading.Thread):
     """Looks at a tree of processes until it is stopped; knows the most that it has seen.
 
-    Anonymous memory and shared memory without a file, in bytes: `tree` of all processes together, what several
-    share counted once, and `largest` of the largest one. Pages of mapped files (a cache) do not count: the
-    kernel takes them back whenever it needs the room.
+    Anonymous memory and shared memory without a file, in bytes: `tree` of all processes together, what
+    several share counted once, and `largest` of the largest one. Pages of mapped files (a cache) do not
+    count: the kernel takes them back whenever it needs the room.
     """
 
     def __init__(self, root: int) -> None:

@@ -18,10 +18,10 @@ BEGUN = "BENCHMARK_BEGUN"  # the environment variable with the time at which a p
 class Record:
     """The figures of one row in one round.
 
-    `seconds` are of the parts `imports`, `preparing`, `head`, `full` and of the `total`; `training` is what of
-    a stage's seconds went into training batches, their loading included; `trained` counts images. `rates` are
-    images per second. `memory` are bytes: `tree`, of all processes at once, and `largest`, of the largest one.
-    `skipped` says why there are no figures.
+    `seconds` are of the parts `imports`, `preparing`, `head`, `full` and of the `total`; `training` is what
+    of a stage's seconds went into training batches, their loading included; `trained` counts images. `rates`
+    are images per second. `memory` are bytes: `tree`, of all processes at once, and `largest`, of the largest
+    one. `skipped` says why there are no figures.
     """
 
     row: str

@@ -11,9 +11,9 @@ from benchmarks.work import Work
 
 @dataclass
 class Session:
-    """One go of the runner: its ID, the machine, the work of both kinds, and how many loader processes are best.
+    """One go of the runner: its ID, the machine, the work, and how many loader processes are best.
 
-    `searches` are seconds of a short run: by row, by number of processes.
+    `accuracy_work` is that of the rows that compare accuracy. `searches` are seconds of a short run: by row, by number of processes.
     """
 
     id: str
@@ -67,12 +67,16 @@ def read(path: Path) -> Results:
         return Results(path)
     body = json.loads(path.read_text())
     return Results(
-        path, [_session(fields) for fields in body["sessions"]], [Record.of(fields) for fields in body["records"]]
+        path,
+        [_session(fields) for fields in body["sessions"]],
+        [Record.of(fields) for fields in body["records"]],
     )
 
 
 def _session(fields: dict[str, Any]) -> Session:
-    return Session(**{**fields, "work": _work(fields["work"]), "accuracy_work": _work(fields["accuracy_work"])})
+    return Session(
+        **{**fields, "work": _work(fields["work"]), "accuracy_work": _work(fields["accuracy_work"])}
+    )
 
 
 def _work(fields: dict[str, Any]) -> Work:

@@ -37,7 +37,12 @@ class Row:
 
 
 Patch = dict[str, Any]
-OFF: Patch = {"precision": "fp32", "compile": "off", "fold_batch_norm": False, "preprocessing": {"stored": "original"}}
+OFF: Patch = {
+    "precision": "fp32",
+    "compile": "off",
+    "fold_batch_norm": False,
+    "preprocessing": {"stored": "original"},
+}
 FRESH: Patch = {"features_once": False, "augmentation": "fresh"}
 ONCE: Patch = {"features_once": True}
 
@@ -52,8 +57,10 @@ def thaw(name: str, title: str, spec: Patch | None = None, head: Patch | None = 
 def service(name: str, title: str, part: str = LOOP, **options: Any) -> Row:
     """Thaw as a service with its defaults, and what is said on top of them."""
     work = options.pop("work", {})
-    again = {"gives": (options["again"],)} if "again" in options else {}
-    return Row(name, f"Thaw as a service, {title}", part, "benchmarks.service", options, {}, work, **again)
+    gives = (options["again"],) if "again" in options else ()
+    return Row(
+        name, f"Thaw as a service, {title}", part, "benchmarks.service", options, {}, work, gives=gives
+    )
 
 
 BY_HAND = {"channels_last": True, "bf16": True}
@@ -75,7 +82,11 @@ LOOPS = (
     ),
     thaw("thaw-nothing", "nothing on"),
     thaw("thaw-features", "features once alone (plain views)", head=ONCE),
-    thaw("thaw-views", "features of 3 drawn views alone", head={**ONCE, "augmentation": "fresh", "feature_views": 3}),
+    thaw(
+        "thaw-views",
+        "features of 3 drawn views alone",
+        head={**ONCE, "augmentation": "fresh", "feature_views": 3},
+    ),
     thaw("thaw-stored", "decoded once alone", STORED, cache=True),
     thaw("thaw-bf16", "bf16 alone", BF16),
     thaw("thaw-compile", "compile alone", {"compile": "on"}),
@@ -102,7 +113,14 @@ GIVEN = {
 }
 HEAD_ONLY = {"full_epochs": 0}
 EIGHTS = (
-    Row("tutorial-head", "tutorial loop, head stage alone", EIGHT, "benchmarks.tutorial", work=HEAD_ONLY, searched=True),
+    Row(
+        "tutorial-head",
+        "tutorial loop, head stage alone",
+        EIGHT,
+        "benchmarks.tutorial",
+        work=HEAD_ONLY,
+        searched=True,
+    ),
     service("eight-heads", "eight jobs, head stage alone", EIGHT, eight=True, work=HEAD_ONLY),
     service("eight-whole", "eight jobs, both stages", EIGHT, eight=True),
 )
@@ -129,6 +147,7 @@ PEERS = (
     peer("timm", "timm"),
     peer("timm-channels-last", "timm, channels last", **LAST),
     peer("timm-bf16", "timm, channels last and its bf16 flag", **BY_HAND),
+    peer("timm-gradients-off", "timm, channels last, bf16, frozen by hand", **BY_HAND, gradients_off=True),
     peer("torchvision", "torchvision's reference loop"),
     peer("torchvision-channels-last", "torchvision's reference loop, channels last", **LAST),
     peer("fastai", "fastai"),
@@ -139,7 +158,16 @@ PEERS = (
     peer("transformers-bf16", "Hugging Face Trainer, channels last and its bf16 flag", **BY_HAND),
 )
 BESIDE_PEERS = (REFERENCE, "service", "service-fp32", "thaw-all", "thaw-all-fp32")
-JUDGED = (REFERENCE, "thaw-nothing", "thaw-bf16", "thaw-stored", "thaw-views", "thaw-features", "thaw-folded", "thaw-all")
+JUDGED = (
+    REFERENCE,
+    "thaw-nothing",
+    "thaw-bf16",
+    "thaw-stored",
+    "thaw-views",
+    "thaw-features",
+    "thaw-folded",
+    "thaw-all",
+)
 
 
 def named(rows: Sequence[Row]) -> dict[str, Row]:

@@ -42,7 +42,9 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--epochs", type=int, nargs=2, default=(3, 2), metavar=("HEAD", "FULL"))
     parser.add_argument("--accuracy-epochs", type=int, nargs=2, default=(20, 6), metavar=("HEAD", "FULL"))
-    parser.add_argument("--workers", type=int, help="loader processes of tutorial and peers; searched unless said")
+    parser.add_argument(
+        "--workers", type=int, help="loader processes of tutorial and peers; searched unless said"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
     parser.add_argument("--list", action="store_true", help="prints the rows and ends")
@@ -52,7 +54,9 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
 def chosen(names: list[str] | None, peers: bool) -> list[Row]:
     """The rows that are asked for, with those that they are compared with."""
     if names:
-        picked = [row for row in rows.ROWS if any(fnmatchcase(x, n) for n in names for x in (row.name, row.part))]
+        picked = [
+            row for row in rows.ROWS if any(fnmatchcase(x, n) for n in names for x in (row.name, row.part))
+        ]
     elif peers:
         picked = [row for row in rows.ROWS if row.part == rows.PEER or row.name in rows.BESIDE_PEERS]
     else:

@@ -1,8 +1,8 @@
 """Thaw as a service: a real server and a warm worker, and a job over HTTP.
 
-Options: patches of the `spec` and of its stages (see `benchmarks.specs`); `settings`, environment variables of
-the service; `again`, the name of the row of the same job submitted once more, with what the first has left in
-the caches; `eight`, whether it is an experiment of eight jobs that differ in the head's learning rate.
+Options: patches of the `spec` and of its stages (see `benchmarks.specs`); `settings`, environment variables
+of the service; `again`, the name of the row of the same job submitted once more, with what the first has left
+in the caches; `eight`, whether it is an experiment of eight jobs that differ in the head's learning rate.
 """
 
 import time

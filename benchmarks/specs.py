@@ -8,11 +8,13 @@ from benchmarks.work import Work
 from finetune.spec import find_problems
 from finetune.spec.patches import merge
 
+Stage = dict[str, Any]
+
 
 def spec_of(work: Work, options: dict[str, Any]) -> dict[str, Any]:
     """The spec of a row. `options` may patch the `spec`, and its stages `head` and `full`."""
     optimizer = {"name": "sgd", "momentum": work.momentum}
-    head = {
+    head: Stage = {
         "name": "head",
         "epochs": work.head_epochs,
         "freeze": {"policy": "backbone"},
@@ -22,7 +24,7 @@ def spec_of(work: Work, options: dict[str, Any]) -> dict[str, Any]:
     }
     constant = {"name": "constant", "lr": work.full_rate}
     falls = {"name": "linear", "lr": work.full_rate, "end_lr": 0.0}
-    full = {
+    full: Stage = {
         "name": "full",
         "epochs": work.full_epochs,
         "optimizer": optimizer,
@@ -30,7 +32,9 @@ def spec_of(work: Work, options: dict[str, Any]) -> dict[str, Any]:
         "augmentation": fresh(work),
     }
     stages = [
-        merge(stage, _filled(options.get(stage["name"], {}), work)) for stage in (head, full) if stage["epochs"]
+        merge(stage, _filled(options.get(stage["name"], {}), work))
+        for stage in (head, full)
+        if stage["epochs"]
     ]
     weights = {"file": Path(work.weights).name} if work.weights else None
     spec = {

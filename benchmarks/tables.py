@@ -51,7 +51,7 @@ def times(results: Results, names: Sequence[str]) -> str:
 
 
 def looks(results: Results, names: Sequence[str]) -> str:
-    """What else is to be known of rows: where the rest of the time went, and what moved while it was frozen."""
+    """What else is to be known of rows: where the rest of the time went, and what moved while frozen."""
     parts = ("imports", "preparing", "picked up", "report", "succeeded")
     body = []
     for name in names:
@@ -113,16 +113,32 @@ def accuracy(results: Results) -> str:
     for row in rows.accuracy_rows():
         own = [record for record in results.newest(row.name) if record.skipped is None]
         if not own:
-            body += [[row.title, record.skipped or "", "", "", "", ""] for record in results.newest(row.name)[:1]]
+            body += [
+                [row.title, record.skipped or "", "", "", "", ""] for record in results.newest(row.name)[:1]
+            ]
             continue
         plain = results.of(f"accuracy-{rows.REFERENCE}", own[0].session)
         best, last = [max(r.accuracy) for r in own], [r.accuracy[-1] for r in own]
         seconds = statistics.median(record.seconds["total"] for record in own)
         before = _plus(best, [max(r.accuracy) for r in plain])
         body.append(
-            [row.title, _mean(best), " · ".join(f"{b:.3f}" for b in best), before, _mean(last), f"{seconds:.0f}"]
+            [
+                row.title,
+                _mean(best),
+                " · ".join(f"{b:.3f}" for b in best),
+                before,
+                _mean(last),
+                f"{seconds:.0f}",
+            ]
         )
-    head = ["", "best epoch, mean ± standard error", "seeds", "minus the plain loop's", "last epoch", "a run, s"]
+    head = [
+        "",
+        "best epoch, mean ± standard error",
+        "seeds",
+        "minus the plain loop's",
+        "last epoch",
+        "a run, s",
+    ]
     return markdown(head, body)
 
 
@@ -205,10 +221,10 @@ def _plus(values: Sequence[float], plain: Sequence[float]) -> str:
 
 def _work(work: Work) -> str:
     start = "real weights" if work.weights else "random weights"
-    return (
-        f"{work.network} from {start}, {work.image_size} pixels, batch {work.batch_size}, {work.trained} images to "
-        f"train on and {work.validated} to validate, {work.head_epochs} head epochs and {work.full_epochs} full ones"
-    )
+    images = f"{work.trained} images to train on and {work.validated} to validate"
+    epochs = f"{work.head_epochs} head epochs and {work.full_epochs} full ones"
+    size = f"{work.image_size} pixels, batch {work.batch_size}"
+    return f"{work.network} from {start}, {size}, {images}, {epochs}"
 
 
 def main(given: list[str]) -> int:

@@ -63,7 +63,7 @@ class Tutorial:
             optimizer.zero_grad()
             outputs, loss = self._answer(images, labels)
             _, predictions = torch.max(outputs, 1)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             scheduler.step()
             loss.item()

@@ -1,8 +1,8 @@
 """fastai: `vision_learner`, `freeze`, `fit`, `unfreeze`, `fit`.
 
 A process of the benchmarks, run in the peers' environment. Options: `workers`; `channels_last`, which is
-`to_channelslast`, here without its mixed precision: that is CUDA's alone. By default (`train_bn`) BatchNorm is
-trained in the frozen part, too, and the training loader drops the last short batch.
+`to_channelslast`, here without its mixed precision: that is CUDA's alone. By default (`train_bn`) BatchNorm
+is trained in the frozen part, too, and the training loader drops the last short batch.
 """
 
 import time
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from fastai.callback.channelslast import ChannelsLast  # noqa: F401  # gives learners `to_channelslast`
 from fastai.vision.all import (
+    SGD,
     Callback,
     FlipItem,
     ImageDataLoaders,
     Learner,
     Normalize,
     RandomResizedCrop,
-    SGD,
     accuracy,
     imagenet_stats,
     set_seed,

@@ -1,8 +1,9 @@
 """Lightning: a module, a trainer, and its callback `BackboneFinetuning`, which thaws the backbone by itself.
 
 A process of the benchmarks, run in the peers' environment. Options: `workers`; `channels_last`; `bf16`, which
-is the trainer's `precision="bf16-mixed"`. The callback's default (`train_bn`) leaves BatchNorm's weights their
-gradients in the frozen part, and its statistics move. A checkpoint is written after each epoch, by default.
+is the trainer's `precision="bf16-mixed"`. The callback's default (`train_bn`) leaves BatchNorm's weights
+their gradients in the frozen part, and its statistics move. A checkpoint is written after each epoch, by
+default.
 """
 
 import time
@@ -81,7 +82,12 @@ class Watch(Callback):
         self._begun = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: list[Tensor], batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: list[Tensor],
+        batch_idx: int,
     ) -> None:
         """A batch is done; what follows until the next is loading, or validation."""
         now = time.monotonic()

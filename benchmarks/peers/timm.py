@@ -1,8 +1,9 @@
 """timm: its data, its optimizer factory, its freezing, in the loop of its training script.
 
 A process of the benchmarks, run in the peers' environment. Options: `workers`; `channels_last`; `bf16`, which
-is the script's `--amp --amp-dtype bfloat16`. As in the script the training loader drops the last short batch,
-and its processes stay from epoch to epoch.
+is the script's `--amp --amp-dtype bfloat16`; `gradients_off`, which freezes by `requires_grad` alone, where
+timm's function also stops BatchNorm, with layers of its own. As in the script the training loader drops the
+last short batch, and its processes stay from epoch to epoch.
 """
 
 import contextlib
@@ -15,15 +16,16 @@ from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 from timm.utils import AverageMeter, accuracy
 from timm.utils.model import freeze, unfreeze
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from benchmarks.records import Course, Record
 from benchmarks.stages import run
 from benchmarks.work import Task, Work
 
 
-def loader(work: Work, split: str, workers: int) -> torch.utils.data.DataLoader:
-    """timm's loader with the work's crops and flips, and none of the changes of colour that it has besides."""
+def loader(work: Work, split: str, workers: int) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """Timm's loader with the work's crops and flips, and none of the changes of colour that it has besides."""
     return create_loader(
         create_dataset("", root=str(Path(work.data)), split=split),
         input_size=(3, work.image_size, work.image_size),
@@ -59,11 +61,16 @@ class Training:
         workers = int(task.options.get("workers", 0))
         self._loaders = {split: loader(work, split, workers) for split in ("train", "val")}
         self._loss = nn.CrossEntropyLoss()
+        self._by_hand = bool(task.options.get("gradients_off"))
 
     def run_stage(self, stage: str) -> None:
-        """All modules but the classifier frozen with timm's function, or none."""
-        body = [name for name, _ in self.model.named_children() if name != "fc"]
-        (freeze if stage == "head" else unfreeze)(self.model, body)
+        """Everything but the classifier frozen, or nothing."""
+        if self._by_hand:
+            self.model.requires_grad_(stage != "head")
+            self.model.fc.requires_grad_(True)
+        else:
+            body = [name for name, _ in self.model.named_children() if name != self.head]
+            (freeze if stage == "head" else unfreeze)(self.model, body)
         rate = self._work.head_rate if stage == "head" else self._work.full_rate
         optimizer = create_optimizer_v2(self.model, opt="sgd", lr=rate, momentum=self._work.momentum)
         for _ in range(self._work.epochs(stage)):

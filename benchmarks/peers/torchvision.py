@@ -37,7 +37,7 @@ def preset(work: Work, split: str) -> transforms.Compose:
     return transforms.Compose([*views[split], *after])
 
 
-def loader(work: Work, split: str, workers: int) -> DataLoader:
+def loader(work: Work, split: str, workers: int) -> "DataLoader[tuple[Tensor, Tensor]]":
     """The references' loader; its pinned memory is for a GPU."""
     dataset = ImageFolder(str(Path(work.data) / split), preset(work, split))
     sampler = RandomSampler(dataset) if split == "train" else SequentialSampler(dataset)

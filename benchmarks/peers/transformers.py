@@ -34,7 +34,7 @@ RESNETS = {
 }
 
 
-class Photographs(torch.utils.data.Dataset):
+class Photographs(torch.utils.data.Dataset[dict[str, Any]]):
     """A split, as the trainer wants it."""
 
     def __init__(self, work: Work, split: str) -> None:
@@ -56,6 +56,7 @@ class Collate:
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Images and labels."""
         images = torch.stack([sample["pixel_values"] for sample in samples])
         labels = torch.tensor([sample["labels"] for sample in samples])
         return {"pixel_values": images.contiguous(memory_format=self._format), "labels": labels}

@@ -1,4 +1,4 @@
-"""The work's crops and flips with torchvision's transforms, for the peers that leave the data to their user."""
+"""The work's crops and flips with torchvision's transforms, for peers that leave the data to their user."""
 
 from torchvision import transforms
 
