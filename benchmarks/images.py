@@ -13,11 +13,12 @@ LIKE_HYMENOPTERA = {("train", "ants"): 123, ("train", "bees"): 121, ("val", "ant
 SIZES = ((500, 333), (500, 375), (500, 334), (375, 500), (333, 500), (500, 400))
 
 
-def lay_out(source: Path | None, folder: Path, most: int | None = None) -> dict[str, int]:
+def lay_out(source: Path | None, folder: Path, most: int | None = None, copies: int = 1) -> dict[str, int]:
     """Fills `folder` with `train/CLASS/*.jpg` and `val/CLASS/*.jpg`; says how many images a split has.
 
     JPEG files are copied as they are. What is none (hymenoptera has a placeholder) is left out, so that no
-    loop does more than another. `most` is the number of images that a class of a split keeps.
+    loop does more than another. `most` is the number of images that a class of a split keeps; `copies` is how
+    often each training image is there.
     """
     shutil.rmtree(folder, ignore_errors=True)
     if source is None:
@@ -27,6 +28,9 @@ def lay_out(source: Path | None, folder: Path, most: int | None = None) -> dict[
         for split in SPLITS:
             for kind in sorted(path for path in (source / split).iterdir() if path.is_dir()):
                 _copy(kind, folder / split / kind.name, most)
+    for image in list((folder / "train").rglob("*.jpg")):
+        for copy in range(1, copies):
+            shutil.copyfile(image, image.with_stem(f"{image.stem}-{copy}"))
     return {split: sum(1 for _ in (folder / split).rglob("*.jpg")) for split in SPLITS}
 
 

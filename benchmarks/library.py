@@ -1,9 +1,11 @@
 """Thaw as a library: `finetune.train` in a process of its own, one row of the table.
 
 Options: patches of the `spec` and of its stages `head` and `full` (see `benchmarks.specs`); `cache`, whether
-images and features are kept in a folder, which is empty at the start; `workers`, processes that load images.
+images and features are kept in a folder, which is empty at the start; `workers`, processes that load images;
+`device`.
 """
 
+import os
 from pathlib import Path
 
 from benchmarks.records import Course, Record
@@ -37,10 +39,17 @@ def run(task: Task, record: Record, course: Course) -> None:
         data_dir=Path(work.data).parent,
         weights_dir=Path(work.weights).parent if work.weights else ".",
         registry=backbones.load(own),
-        data_workers=int(task.options.get("workers", 0)),
+        device=task.options.get("device", "auto"),
+        data_workers=_workers(task),
         cache_dir=folder / "cache" if task.options.get("cache") else None,
     ):
         note(event, task, record, course)
+
+
+def _workers(task: Task) -> int:
+    """Processes that load images; "cores" leaves one core of them to the training, as the service does."""
+    workers = task.options.get("workers", 0)
+    return len(os.sched_getaffinity(0)) - 1 if workers == "cores" else int(workers)
 
 
 def note(event: Event, task: Task, record: Record, course: Course) -> None:
@@ -58,6 +67,7 @@ def note(event: Event, task: Task, record: Record, course: Course) -> None:
             course.add_training(stage, seconds["data"] + seconds["train"], task.work.trained)
             course.add_validated(stage, task.work.validated)
             record.accuracy.append(event.record.val["accuracy"] or 0.0)
+            record.rates[f"{stage} {event.record.epoch}"] = event.record.images_per_second
         case StageEnded():
             course.lap(event.stage)
         case ReportReady():

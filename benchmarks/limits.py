@@ -1,7 +1,8 @@
 """What the hardware gives: steps on tensors that lie ready, inference, decoding, cropping, a head stage.
 
 A process of the benchmarks. All are measured in turn, round by round, so that a noisy minute is every one's;
-each rate is the median of its rounds, in images per second. Option: `parts`, which of them (all unless said).
+each rate is the median of its rounds, in images per second. Options: `parts`,
+which of them (all unless said), and `device`.
 """
 
 import statistics
@@ -30,34 +31,36 @@ LONGEST = 90  # characters of a reason
 Piece = Callable[[], int]  # does some of it, and says how many images that was
 
 
-def step(work: Work, channels_last: bool, bf16: bool) -> Piece:
+def step(work: Work, device: str, channels_last: bool, bf16: bool) -> Piece:
     """Training steps of the whole network on one batch that lies ready."""
-    network, images = _ready(work, channels_last)
-    labels = torch.arange(work.batch_size) % 2
+    network, images = _ready(work, device, channels_last)
+    labels = torch.arange(work.batch_size, device=device) % 2
     optimizer = SGD(network.model.parameters(), lr=1e-4, momentum=work.momentum)
 
     def piece() -> int:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             loss = nn.functional.cross_entropy(network.model(images), labels)
         torch.autograd.backward(loss)
         optimizer.step()
+        _wait(device)
         return len(images)
 
     return piece
 
 
-def inference(work: Work, channels_last: bool, bf16: bool, fold: bool = False) -> Piece:
+def inference(work: Work, device: str, channels_last: bool, bf16: bool, fold: bool = False) -> Piece:
     """The network in eval mode on one batch that lies ready."""
-    network, images = _ready(work, channels_last)
+    network, images = _ready(work, device, channels_last)
     model = network.model.eval()
     if fold:
         model = folded(model, images)
 
     @torch.no_grad()
     def piece() -> int:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             model(images)
+        _wait(device)
         return len(images)
 
     return piece
@@ -98,7 +101,7 @@ def cropping(work: Work) -> Piece:
 
 def head_stage(work: Work) -> float:
     """Seconds of a head stage whose features are computed once, in bf16, from tensors that lie ready."""
-    network, images = _ready(work, channels_last=True)
+    network, images = _ready(work, "cpu", channels_last=True)
     head = network.model.get_submodule(network.head)
     network.model.set_submodule(network.head, nn.Identity())
     network.model.eval()
@@ -116,26 +119,27 @@ def head_stage(work: Work) -> float:
     return time.monotonic() - begun
 
 
-def pieces(work: Work) -> dict[str, Callable[[], Piece]]:
+def pieces(work: Work, device: str) -> dict[str, Callable[[], Piece]]:
     """Everything that is measured, by name."""
     return {
-        "step fp32, NCHW": partial(step, work, False, False),
-        "step fp32, channels last": partial(step, work, True, False),
-        "step bf16, channels last": partial(step, work, True, True),
-        "inference fp32, NCHW": partial(inference, work, False, False),
-        "inference fp32, channels last": partial(inference, work, True, False),
-        "inference bf16, channels last": partial(inference, work, True, True),
-        "inference bf16, channels last, folded": partial(inference, work, True, True, fold=True),
+        "step fp32, NCHW": partial(step, work, device, False, False),
+        "step fp32, channels last": partial(step, work, device, True, False),
+        "step bf16, channels last": partial(step, work, device, True, True),
+        "inference fp32, NCHW": partial(inference, work, device, False, False),
+        "inference fp32, channels last": partial(inference, work, device, True, False),
+        "inference bf16, channels last": partial(inference, work, device, True, True),
+        "inference bf16, channels last, folded": partial(inference, work, device, True, True, fold=True),
         "decoding, Pillow": partial(decoding, work, "Pillow"),
         "decoding, torchvision.io": partial(decoding, work, "torchvision.io"),
         "crop and flip from decoded": partial(cropping, work),
     }
 
 
-def measure(work: Work, wanted: list[str] | None, rounds: int, record: Record) -> None:
+def measure(task: Task, record: Record) -> None:
     """Measures all in turn, and writes medians down."""
+    wanted, rounds = task.options.get("parts"), int(task.options.get("rounds", ROUNDS))
     made: dict[str, Piece] = {}
-    for name, make in pieces(work).items():
+    for name, make in pieces(task.work, task.options.get("device", "cpu")).items():
         if wanted is None or any(name.startswith(start) for start in wanted):
             try:
                 made[name] = make()
@@ -159,18 +163,27 @@ def main() -> None:
     record = Record(task.row)
     course = Course(record)
     course.lap("imports")
-    measure(task.work, task.options.get("parts"), int(task.options.get("rounds", ROUNDS)), record)
-    record.seconds["head stage from features"] = min(head_stage(task.work) for _ in range(2))
+    measure(task, record)
+    if "parts" not in task.options:
+        record.seconds["head stage from features"] = min(head_stage(task.work) for _ in range(2))
     record.tell()
 
 
-def _ready(work: Work, channels_last: bool) -> tuple[Network, Tensor]:
+def _ready(work: Work, device: str, channels_last: bool) -> tuple[Network, Tensor]:
     network = build(work, 2)
     images = torch.randn(work.batch_size, 3, work.image_size, work.image_size)
+    network.model.to(device)
+    images = images.to(device)
     if channels_last:
         network.model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
     return network, images
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was asked for."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _pillow(file: bytes) -> Image.Image:

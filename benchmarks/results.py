@@ -13,7 +13,8 @@ from benchmarks.work import Work
 class Session:
     """One go of the runner: its ID, the machine, the work, and how many loader processes are best.
 
-    `accuracy_work` is that of the rows that compare accuracy. `searches` are seconds of a short run: by row, by number of processes.
+    `accuracy_work` is that of the rows that compare accuracy. `searches` are seconds of a short run: by row,
+    by number of processes.
     """
 
     id: str

@@ -1,11 +1,11 @@
 """The rows of the tables, as data: which process a row is, and with what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "tutorial"
-LOOP, PEER, LIMIT, EIGHT, ACCURACY = "loops", "peers", "limits", "eight", "accuracy"
+LOOP, PEER, LIMIT, EIGHT, ACCURACY, GPU = "loops", "peers", "limits", "eight", "accuracy", "gpu"
 
 KEEPING = {  # glibc: no mmap for large blocks, and what is freed stays with the process
     "MALLOC_MMAP_MAX_": "0",
@@ -179,10 +179,34 @@ def accuracy_rows() -> tuple[Row, ...]:
     """The loops whose accuracy is compared over seeds, on real weights."""
     loops = named(LOOPS)
     return tuple(
-        Row(f"accuracy-{name}", row.title, ACCURACY, row.module, row.options, row.environment)
+        Row(
+            f"accuracy-{name}",
+            row.title,
+            ACCURACY,
+            row.module,
+            {"workers": 1, **row.options},
+            row.environment,
+        )
         for name, row in ((name, loops[name]) for name in JUDGED)
     )
 
 
-ROWS = (*LOOPS, *EIGHTS, *LIMITS, *PEERS, *accuracy_rows())
+ON_GPU = [(network, batch) for network in ("resnet50", "vit_b_16") for batch in (128, 256)]
+GPU_STEP = "step bf16, channels last"
+
+
+def gpu_rows() -> Iterator[Row]:
+    """Steps on tensors that lie on the GPU, and Thaw from JPEG files, for each network and batch size."""
+    for network, batch in ON_GPU:
+        work = {"network": network, "batch_size": batch, "head_epochs": 0, "full_epochs": 3}
+        name, title = f"{network}-{batch}", f"{network}, batch {batch}"
+        ready = {"device": "cuda", "parts": [GPU_STEP]}
+        files = {"device": "cuda", "cache": True, "workers": "cores"}
+        yield Row(f"gpu-ready-{name}", f"{title}, ready tensors", GPU, "benchmarks.limits", ready, {}, work)
+        yield Row(
+            f"gpu-files-{name}", f"{title}, Thaw from files", GPU, "benchmarks.library", files, {}, work
+        )
+
+
+ROWS = (*LOOPS, *EIGHTS, *LIMITS, *PEERS, *accuracy_rows(), *gpu_rows())
 TITLES = {row.name: row.title for row in ROWS} | GIVEN

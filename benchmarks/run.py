@@ -36,6 +36,7 @@ def arguments_of(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5, help="of the rows that compare accuracy")
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "hymenoptera")
     parser.add_argument("--most", type=int, help="images of a class and split; all unless said")
+    parser.add_argument("--copies", type=int, default=1, help="of each training image, to have more of them")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights" / "mobilenet_v1.safetensors")
     parser.add_argument("--network", default="resnet18", help="torchvision's name, or package.module:factory")
     parser.add_argument("--image-size", type=int, default=224)
@@ -60,7 +61,7 @@ def chosen(names: list[str] | None, peers: bool) -> list[Row]:
     elif peers:
         picked = [row for row in rows.ROWS if row.part == rows.PEER or row.name in rows.BESIDE_PEERS]
     else:
-        picked = [row for row in rows.ROWS if row.part != rows.PEER]
+        picked = [row for row in rows.ROWS if row.part not in (rows.PEER, rows.GPU)]
     compared = any(row.part in (rows.LOOP, rows.PEER, rows.EIGHT) for row in picked)
     reference = [row for row in rows.ROWS if row.name == rows.REFERENCE and row not in picked and compared]
     return [*reference, *picked]
@@ -139,7 +140,7 @@ def works(arguments: argparse.Namespace) -> tuple[Work, Work]:
     source = arguments.data if arguments.data.is_dir() else None
     if source is None:
         print(f"there is no folder {arguments.data}: photograph-like images are drawn instead")
-    counts = lay_out(source, folder, arguments.most)
+    counts = lay_out(source, folder, arguments.most, arguments.copies)
     work = Work(
         data=str(folder),
         trained=counts["train"],

@@ -142,6 +142,26 @@ def accuracy(results: Results) -> str:
     return markdown(head, body)
 
 
+def gpus(results: Results) -> str:
+    """The full stage from JPEG files against ready tensors, from the second epoch on."""
+    body = []
+    for network, batch in rows.ON_GPU:
+        ready, files = (results.newest(f"gpu-{kind}-{network}-{batch}") for kind in ("ready", "files"))
+        if ready and files and not (ready[0].skipped or files[0].skipped):
+            limit = statistics.median(record.rates[rows.GPU_STEP] for record in ready)
+            later = [rate for r in files for name, rate in r.rates.items() if name != "full 1"]
+            ratio = f"{statistics.median(later) / limit:.2f}"
+            body.append([network, str(batch), _rates(ready, rows.GPU_STEP), f"{max(later):,.0f}", ratio])
+    head = [
+        "",
+        "batch",
+        "ready tensors, images/s",
+        "from files, best epoch, images/s",
+        "median, of the limit",
+    ]
+    return markdown(head, body)
+
+
 def machines(results: Results) -> str:
     """The machine and the versions of the newest session."""
     session = results.sessions[-1]
@@ -163,6 +183,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "limits": limits,
     "accuracy": accuracy,
     "searches": searches,
+    "gpu": gpus,
 }
 
 

@@ -25,7 +25,7 @@ from benchmarks.work import Task, Work
 
 
 def loader(work: Work, split: str, workers: int) -> "DataLoader[tuple[Tensor, Tensor]]":
-    """Timm's loader with the work's crops and flips, and none of the changes of colour that it has besides."""
+    """The loader with the work's crops and flips, and none of the changes of colour that it has besides."""
     return create_loader(
         create_dataset("", root=str(Path(work.data)), split=split),
         input_size=(3, work.image_size, work.image_size),
