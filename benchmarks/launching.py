@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import MemoryWatch
+from benchmarks.memory import MemoryWatch, tree_of
 from benchmarks.records import BEGUN, Record, told
 from benchmarks.rows import Row
 from benchmarks.work import Task, Work
@@ -58,8 +60,11 @@ class Launcher:
         memory.start()
         try:
             output, errors = process.communicate(timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return [Record(row.name, skipped=f"failed: it took longer than {MOST_SECONDS} s")]
         finally:
-            process.kill()
+            if process.poll() is None:
+                _end(process)
             peak = memory.stop()
         total = time.monotonic() - begun
         records = told(output)
@@ -70,6 +75,14 @@ class Launcher:
             record.seconds.setdefault("total", total)
             record.memory = peak
         return records
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Ends a process that is still at work, with all that it has started."""
+    for pid in tree_of(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
 
 
 def _last(errors: str) -> str:
