@@ -6,6 +6,7 @@ which of them (all unless said), and `device`.
 """
 
 import statistics
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from finetune.folding import folded
 
 ROUNDS, LEAST_SECONDS = 5, 1.0
 FILES = 64
-LONGEST = 90  # characters of a reason
+LONGEST = 100  # characters of a reason
 Piece = Callable[[], int]  # does some of it, and says how many images that was
 
 
@@ -145,7 +146,9 @@ def measure(task: Task, record: Record) -> None:
                 made[name] = make()
                 made[name]()  # what is done once is done now
             except (Warning, ImportError) as reason:
-                record.notes[name] = f"not measured: {str(reason)[:LONGEST]}"
+                record.notes[name] = (
+                    f"not measured: {textwrap.shorten(str(reason), LONGEST, placeholder=' …')}"
+                )
                 made.pop(name, None)
     times: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(rounds):
