@@ -3,13 +3,19 @@
 # make up      the server and a worker
 # make test    all checks and tests
 # make lint    the checks alone
+# make bench   compares Thaw with the plain loop on this machine; BENCH="--only limits" runs a part
+# make bench-peers   the same with timm, torchvision's references, fastai, Lightning and the Hugging Face Trainer
+# make bench-tables  writes what was measured into docs/performance.md
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
+BENCH ?=
 
-.PHONY: setup demo up test lint
+.PHONY: setup demo up test lint bench bench-peers bench-tables
 
 setup: $(STAMP)
 
@@ -32,3 +38,17 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+bench-peers: setup $(PEERS_STAMP)
+	$(BIN)/python -m benchmarks.run --peers --peers-python $(PEERS)/bin/python $(BENCH)
+
+$(PEERS_STAMP): benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+bench-tables: setup
+	$(BIN)/python -m benchmarks.tables benchmarks/results/results.json docs/performance.md

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -30,7 +31,7 @@ MANY = 8
 SETTLE_SECONDS = 0.2  # the threads of a network wait busily for a moment when it is done
 
 
-def measure(calls: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+def measure(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     """The milliseconds of each call, the calls in turn block by block: a noisy minute is every one's."""
     times = defaultdict(list)
     for call in calls.values():
@@ -46,7 +47,7 @@ def measure(calls: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
     return times
 
 
-def alone(model_path: Path, files: list[Path]) -> Iterator[tuple[str, Callable[[], None]]]:
+def alone(model_path: Path, files: list[Path]) -> Iterator[tuple[str, Callable[[], object]]]:
     """The network in this process, on images that are decoded and cut already."""
     registered = tuple(path for path in os.environ.get("THAW_BACKBONES", "").split(",") if path)
     model = open_model(model_path, backbones.load(registered))
@@ -57,15 +58,15 @@ def alone(model_path: Path, files: list[Path]) -> Iterator[tuple[str, Callable[[
 
 def over_http(
     http: httpx.Client, job: str, files: list[Path], said: dict[str, list[float]]
-) -> Iterator[tuple[str, Callable[[], None]]]:
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """The server, which is sent the files' bytes: as they are, and in a form. `said` gets its own figures."""
 
-    def ask(name: str, **body: object) -> None:
+    def ask(name: str, **body: Any) -> None:
         response = http.post(f"/v1/jobs/{job}/predict", **body).raise_for_status()
         said[name].append(sum(response.json()["seconds"].values()) * 1000)
 
     parts = [("images", (file.name, file.read_bytes())) for file in files]
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
         "request, 1 as it is": {"content": files[0].read_bytes(), "headers": {"Content-Type": "image/jpeg"}},
         "request, 1 in a form": {"files": parts[:1]},
         f"request, {MANY} in a form": {"files": parts},

@@ -1,0 +1,104 @@
+"""What Thaw means to reach, beside what was measured. A row is given where what it needs was measured."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from benchmarks import rows
+from benchmarks.ratios import ratio, standard_error
+from benchmarks.results import Results
+
+TIMM = ("timm-bf16", "timm-gradients-off")
+BY = (  # what is measured, how many times as fast at least, the row, what it is compared with, the part
+    ("head stage, nothing cached, against the tutorial's", 8.0, "service", (rows.REFERENCE,), "head"),
+    ("head stage, nothing cached, against timm's in bf16", 5.0, "service", TIMM, "head"),
+    ("head stage, caches warm, against the tutorial's", 50.0, "service-again", (rows.REFERENCE,), "head"),
+    ("full stage against the tutorial's", 2.7, "service", (rows.REFERENCE,), "full"),
+    ("full stage against timm's in bf16", 1.3, "service", TIMM, "full"),
+    ("submission to checkpoint against the tutorial's process", 4.0, "service", (rows.REFERENCE,), "total"),
+    ("submission to checkpoint against timm's process in bf16", 2.3, "service", TIMM, "total"),
+)
+FP32_PEERS = (
+    "timm",
+    "timm-channels-last",
+    "torchvision",
+    "torchvision-channels-last",
+    "fastai",
+    "fastai-channels-last",
+    "lightning",
+    "transformers",
+    rows.REFERENCE,
+)
+EIGHT = (("eight-heads", "tutorial-head"), ("eight-whole", rows.REFERENCE))
+BF16_STEP, BF16_INFERENCE = "step bf16, channels last", "inference bf16, channels last"
+
+
+def targets(results: Results) -> list[list[str]]:
+    """What, at least, measured; of each row whose parts were all measured in one session."""
+    return [
+        *([what, f"{least:g} ×", f"{found:.2f} ×"] for what, least, found in _times(results)),
+        *_of_the_limit(results),
+        *_eights(results),
+        *_accuracy(results),
+        *_memory(results),
+    ]
+
+
+def _times(results: Results) -> Iterator[tuple[str, float, float]]:
+    for what, least, row, against, part in BY:
+        fastest = _fastest(results, row, against, part)
+        if fastest is not None:
+            yield what, least, fastest[1]
+    fastest = _fastest(results, "service-fp32", FP32_PEERS, "total")
+    if fastest is not None:
+        yield f"the same in fp32 against the fastest fp32 loop ({rows.TITLES[fastest[0]]})", 1.7, fastest[1]
+
+
+def _fastest(results: Results, row: str, others: Sequence[str], part: str) -> tuple[str, float] | None:
+    """Of those that it is compared with the fastest one, and how many times as fast it is as that."""
+    found = {name: ratio(results, row, name, part) for name in others}
+    known = {name: times for name, times in found.items() if times is not None}
+    return min(known.items(), key=lambda item: item[1]) if known else None
+
+
+def _of_the_limit(results: Results) -> Iterator[list[str]]:
+    """The full stage as part of what it would take on ready tensors: steps, and validation."""
+    for session in reversed(results.sessions):
+        services = results.of("service", session.id)
+        kept = results.of("limits-keeping", session.id) or results.of("limits", session.id)
+        if services and kept and "full" in services[0].seconds:
+            work = session.work
+            step = statistics.median(record.rates[BF16_STEP] for record in kept)
+            inference = statistics.median(record.rates[BF16_INFERENCE] for record in kept)
+            ready = work.full_epochs * (work.trained / step + work.validated / inference)
+            whole = ready / statistics.median(record.seconds["full"] for record in services)
+            rate = statistics.median(r.trained["full"] / r.training["full"] for r in services) / step
+            yield ["full stage, of the bf16 limit on ready tensors", "0.95", f"{whole:.2f}"]
+            yield ["its training alone, of that limit", "", f"{rate:.2f}"]
+            return
+
+
+def _eights(results: Results) -> Iterator[list[str]]:
+    for name, against in EIGHT:
+        found = ratio(results, name, against, "total")
+        if found is not None:
+            what = f"{rows.TITLES[name].removeprefix('Thaw as a service, ')}, against eight of the tutorial's"
+            yield [what, "8 ×", f"{8 * found:.1f} ×"]
+
+
+def _accuracy(results: Results) -> Iterator[list[str]]:
+    own, plain = (results.newest(f"accuracy-{name}") for name in ("thaw-all", rows.REFERENCE))
+    if own and plain and own[0].skipped is None and plain[0].skipped is None:
+        ours, theirs = ([max(record.accuracy) for record in records] for records in (own, plain))
+        difference = statistics.mean(ours) - statistics.mean(theirs)
+        yield [
+            "accuracy minus the plain loop's, mean of the seeds",
+            f"-{standard_error(theirs):.4f}",
+            f"{difference:+.4f}",
+        ]
+
+
+def _memory(results: Results) -> Iterator[list[str]]:
+    own, plain = results.newest("service"), results.newest(rows.REFERENCE)
+    if own and plain and own[0].memory and plain[0].memory:
+        part = max(r.memory["largest"] for r in own) / max(r.memory["largest"] for r in plain)
+        yield ["memory of the training process, of the tutorial's", "at most 1", f"{part:.2f}"]
