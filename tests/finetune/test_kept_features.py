@@ -53,7 +53,7 @@ def source(root, registry):
     def make(**changes):
         parts = {**usual, **changes}
         preprocessing = parts["preprocessing"]
-        view = changes.get("view", preprocessing.centre)
+        view = changes.get("view", evaluation_view(preprocessing))
         loader = Loader(parts["samples"], view, parts["batch_size"], 0, False)
         return Source(loader, preprocessing, torch.device("cpu"))
 
@@ -143,7 +143,7 @@ CHANGES = {
     "mean": preprocessed(mean=(0.5, 0.5, 0.50001)),
     "std": preprocessed(std=(0.5, 0.5, 0.50001)),
     "interpolation": preprocessed(interpolation="bicubic"),
-    "view": lambda make: make(view=lambda image: make().preprocessing.centre(image).flip(2)),
+    "view": lambda make: make(view=lambda image, seed=0: make().preprocessing.centre(image).flip(2)),
 }
 
 

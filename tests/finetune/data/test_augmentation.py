@@ -39,11 +39,8 @@ def smooth(side=64):
 
 
 def seeded(view, seeds, of=None):
-    pictures = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        pictures.append(view(smooth() if of is None else of))
-    return pictures
+    given = smooth() if of is None else of
+    return [view(given, seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
