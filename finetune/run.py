@@ -243,7 +243,5 @@ def prepare(
         data_folder=folder_of(data_dir, resolved.dataset.path),
         registry=registry,
     )
-    run.val = run.source(
-        dataset.val, evaluation_view(blueprint.preprocessing, resolved.preprocessing.stored)
-    )
+    run.val = run.source(dataset.val, evaluation_view(blueprint.preprocessing, resolved.preprocessing.stored))
     return run

@@ -30,7 +30,8 @@ def _keep_to_one_core() -> None:
 
 def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
     """Gives batches on a GPU, which copies one while it computes with the one before."""
-    stream, before = torch.cuda.Stream(device), None
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
+    before: tuple[Batch, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
             copy = batch.to(device)

@@ -65,14 +65,16 @@ def _half_of_the_time(dice: Random) -> bool:
     return dice.random() < 0.5
 
 
-def _standard(preprocessing: Preprocessing, smallest: float, largest: float, image: Tensor, seed: int) -> Tensor:
+def _standard(
+    preprocessing: Preprocessing, smallest: float, largest: float, image: Tensor, seed: int
+) -> Tensor:
     dice = Random(seed)
     height, width = image.shape[1:]
     top, left, rows, columns = draw_crop(dice, height, width, smallest, largest)
-    # With a stride for the batch as a batch would have, torch resizes in the layout that decoded images have.
-    part = image.permute(1, 2, 0)[None, top : top + rows, left : left + columns].permute(0, 3, 1, 2)
+    # Colours side by side in memory: torch then resizes and gives them so, with no other way between.
+    part = image.permute(1, 2, 0)[top : top + rows, left : left + columns].contiguous().permute(2, 0, 1)
     side, way = preprocessing.crop, InterpolationMode(preprocessing.interpolation)
-    view: Tensor = F.resize(part, [side, side], way, antialias=True)[0]
+    view: Tensor = F.resize(part, [side, side], way, antialias=True)
     return view.flip(2) if _half_of_the_time(dice) else view
 
 
@@ -135,9 +137,7 @@ VIEWS: dict[type[Any], Callable[[Any, Preprocessing], Seeing]] = {
 }
 
 
-def training_view(
-    spec: Augmentation, preprocessing: Preprocessing, stored: Stored = "resized"
-) -> View:
+def training_view(spec: Augmentation, preprocessing: Preprocessing, stored: Stored = "resized") -> View:
     """What training sees of an image."""
     return View(VIEWS[type(spec)](spec, preprocessing), view_size(spec, preprocessing, stored))
 

@@ -30,7 +30,10 @@ DECODER = (
     str(torch.__version__),
     str(torchvision.__version__),
     torch.backends.cpu.get_cpu_capability(),
-    *(hashlib.sha256(Path(m.__file__).read_bytes()).hexdigest() for m in (decoding, opening, stored)),
+    *(
+        hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        for source in (decoding.__file__, opening.__file__, stored.__file__)
+    ),
 )
 _MEANWHILE = "while the job trained on it: a job needs its data to stay as it is; submit it again"
 IDLE_SECONDS = 600.0  # a dataset in use is not evicted by another one, nor by its own end

@@ -32,9 +32,7 @@ class StoredSize:
         """An image (3, H, W) at this size."""
         if self.side is None or min(image.shape[1:]) <= self.side:
             return image
-        resized: Tensor = F.resize(
-            image, [self.side], InterpolationMode(self.interpolation), antialias=True
-        )
+        resized: Tensor = F.resize(image, [self.side], InterpolationMode(self.interpolation), antialias=True)
         return resized
 
     def surely_whole(self, height: int, width: int) -> bool:

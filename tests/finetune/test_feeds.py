@@ -27,7 +27,9 @@ def feed(registry):
     def make(kind, dataset, sampling):
         train, val = (
             Source(
-                Loader(samples, evaluation_view(row.preprocessing), 5, 0, False), row.preprocessing, torch.device("cpu")
+                Loader(samples, evaluation_view(row.preprocessing), 5, 0, False),
+                row.preprocessing,
+                torch.device("cpu"),
             )
             for samples in (dataset.train, dataset.val)
         )

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune.cache import Cache
+from finetune.data.augmentation import evaluation_view
 from finetune.data.dataset import open_dataset
 from finetune.data.loading import Loader
 from finetune.feeds import Source, features_of
