@@ -24,6 +24,7 @@ from typing import BinaryIO
 DEFAULT_BYTES = 10 * 2**30
 HEADER = struct.Struct("<8sQI44x")  # magic, length and CRC-32 of the content; the content is aligned to 64
 MAGIC = b"thaw-1\x00\x00"
+DIGITS = 20  # of the count of all bytes, always: some file systems wait for the disk where a file is cut
 FREED = 0.05  # of the budget; eviction looks at every entry, and so must not be due at every `put`
 TOUCH_AFTER = 60.0  # seconds; an entry's time of last use need not be more exact
 ABANDONED_AFTER = 3600.0  # seconds after which nobody writes a temporary file any more
@@ -121,8 +122,7 @@ class Cache:
                 with temporary.open("xb") as reserved:
                     reserved.truncate(size)
             file.seek(0)
-            file.truncate()
-            file.write(b"%d" % (total + size if fits else total))
+            file.write(b"%0*d" % (DIGITS, total + size if fits else total))
         if not fits:
             self._no_room_until = time.monotonic() + LOOK_AGAIN
         return fits
@@ -205,7 +205,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it did not come free in time, or cannot be opened.
     """
-    with path.open("a+b") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
@@ -221,5 +221,5 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
 def _total(file: BinaryIO) -> int | None:
     """The bytes counted so far; None where the count has been lost."""
     file.seek(0)
-    text = file.read(32)
+    text = file.read(DIGITS)
     return int(text) if text.isdigit() else None

@@ -16,7 +16,8 @@ def ahead(made: Iterator[Made]) -> Generator[Made, None, None]:
 
     What the iterator raises is raised here. The thread is gone when the generator ends, or is closed.
     """
-    with ThreadPoolExecutor(1, "ahead", initializer=_keep_to_one_core) as thread:
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        _keep_to_one_core(thread)
         end = object()
         coming = thread.submit(next, made, end)
         while (item := coming.result()) is not end:
@@ -24,8 +25,11 @@ def ahead(made: Iterator[Made]) -> Generator[Made, None, None]:
             yield item  # type: ignore[misc]  # mypy cannot tell it from the mark of the end
 
 
-def _keep_to_one_core() -> None:
-    torch.set_num_threads(1)  # of this thread: the other cores are the step's
+def _keep_to_one_core(thread: ThreadPoolExecutor) -> None:
+    """The cores are the step's. What a thread says for itself is also what threads to come begin with."""
+    cores = torch.get_num_threads()
+    thread.submit(torch.set_num_threads, 1).result()
+    torch.set_num_threads(cores)
 
 
 def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:

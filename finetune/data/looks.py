@@ -6,6 +6,7 @@ from itertools import combinations
 
 import imagehash
 import numpy as np
+import scipy.fftpack  # noqa: F401  # imagehash loads it when first asked, and then a job waits for it
 from numpy.typing import NDArray
 from PIL import Image
 
