@@ -28,8 +28,13 @@ def ahead(made: Iterator[Made]) -> Generator[Made, None, None]:
 def _keep_to_one_core(thread: ThreadPoolExecutor) -> None:
     """The cores are the step's. What a thread says for itself is also what threads to come begin with."""
     cores = torch.get_num_threads()
-    thread.submit(torch.set_num_threads, 1).result()
+    thread.submit(_use_one_core).result()
     torch.set_num_threads(cores)
+
+
+def _use_one_core() -> None:
+    torch.get_num_threads()  # now a thread takes what it begins with, and not at its first operation
+    torch.set_num_threads(1)
 
 
 def copied_ahead(batches: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
