@@ -108,7 +108,7 @@ def test_a_checksum_is_looked_at_once_in_a_process(cache, monkeypatch):
         looked.append(1)
         return crc32(content)
 
-    monkeypatch.setattr(module.zlib, "crc32", look)
+    monkeypatch.setattr("finetune.cache.zlib.crc32", look)
     for _ in range(3):
         assert cache.map("things", "a") is not None  # the one that put it knows it
         assert other.map("things", "a") is not None
