@@ -4,7 +4,8 @@ import time
 import pytest
 import torch
 
-from finetune.data.ahead import ahead
+from finetune.data.ahead import ahead, copied_ahead
+from finetune.data.loading import Batch
 
 
 def threads():
@@ -98,3 +99,16 @@ def test_an_error_of_who_uses_it_ends_the_thread():
 def test_what_is_never_asked_for_is_never_begun():
     ahead(iter([1]))
     assert not threads()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_batches_that_a_gpu_copies_ahead_are_the_batches():
+    def make():
+        for number in range(20):
+            images = torch.full((8, 3, 64, 64), number, dtype=torch.uint8)
+            yield Batch(images, torch.tensor([number])).pin_memory()
+
+    for number, batch in enumerate(copied_ahead(make(), torch.device("cuda"))):
+        assert batch.images.device.type == batch.labels.device.type == "cuda"
+        assert bool((batch.images == number).all())
+        assert batch.labels.tolist() == [number]
