@@ -1,4 +1,3 @@
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,6 @@ PREFIX = "THAW_"
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _DATABASES = re.compile(r"sqlite:///.+|postgresql(\+\w+)?://.+")
-_MOST_DATA_WORKERS = 8
 
 
 class SettingsError(Exception):
@@ -36,16 +34,6 @@ def _check_database(value: str) -> str:
     if not _DATABASES.fullmatch(value) or value.endswith(":memory:"):
         raise ValueError("a database is sqlite:///FILE or postgresql://…")
     return value
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a container may be given fewer cores than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _default_data_workers() -> int:
-    return min(_usable_cores() - 1, _MOST_DATA_WORKERS)
 
 
 def _sqlite_in_home(data: dict[str, Any]) -> str:
@@ -90,9 +78,9 @@ class Settings(BaseSettings):
         description="Where to train: auto, cpu, cuda, cuda:1, mps, …",
     )
     data_workers: int = Field(
-        default_factory=_default_data_workers,
+        default=0,
         ge=0,
-        description="Processes that load images; unset: one less than the cores, at most 8.",
+        description="Processes that load images; 0: a thread does, which is enough once images are decoded.",
     )
     lease_seconds: float = Field(
         default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as lost."

@@ -5,7 +5,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from client.plans import Plan, PlannedRates, PlannedStage
+from client.plans import Plan, PlannedRates, PlannedStage, StoredImages
 from client.tables import rate, show, table_of
 from client.text import one_line
 
@@ -44,7 +44,16 @@ def head_lines(plan: Plan) -> list[str]:
             lines.append(f"rows kept of {_listed(plan.head.kept)}; new of {_listed(plan.head.new)}")
     if plan.objective is not None:
         lines.append(one_line(f"objective {plan.objective}; the best epoch is chosen by {plan.metric}"))
+    if plan.stored:
+        lines.append(one_line(f"keeps decoded images: {'; '.join(map(_stored, plan.stored))}"))
     return lines
+
+
+def _stored(images: StoredImages) -> str:
+    if images.short_side is None:
+        return f"{images.split} as they are"
+    size = f", about {images.bytes / 1e6:,.0f} MB" if images.bytes is not None else ""
+    return f"{images.split} at {images.short_side} pixels{size}"
 
 
 def stage_lines(number: int, stage: PlannedStage) -> list[str]:

@@ -21,6 +21,14 @@ class PlannedImages(Answer):
     val: int
 
 
+class StoredImages(Answer):
+    """How decoded images of a split are kept; null where they are kept as they are."""
+
+    split: str
+    short_side: int | None = None
+    bytes: int | None = None
+
+
 class PlannedHead(Answer):
     """What becomes of the head, and why, and of which classes its rows are `kept` and `new`."""
 
@@ -89,5 +97,6 @@ class Plan(Answer):
     head: PlannedHead | None = None
     preprocessing: dict[str, Any] | None = None
     training_preprocessing: dict[str, Any] | None = None
+    stored: list[StoredImages] = Field(default_factory=list)
     stages: list[PlannedStage]
     warnings: list[str] = Field(default_factory=list)

@@ -9,6 +9,7 @@ failure leaves behind has a wrong checksum, and goes when somebody looks for it.
 
 import fcntl
 import hashlib
+import mmap
 import os
 import secrets
 import struct
@@ -23,6 +24,7 @@ from typing import BinaryIO
 DEFAULT_BYTES = 10 * 2**30
 HEADER = struct.Struct("<8sQI44x")  # magic, length and CRC-32 of the content; the content is aligned to 64
 MAGIC = b"thaw-1\x00\x00"
+DIGITS = 20  # of the count of all bytes, always: some file systems wait for the disk where a file is cut
 FREED = 0.05  # of the budget; eviction looks at every entry, and so must not be due at every `put`
 TOUCH_AFTER = 60.0  # seconds; an entry's time of last use need not be more exact
 ABANDONED_AFTER = 3600.0  # seconds after which nobody writes a temporary file any more
@@ -41,6 +43,7 @@ class Cache:
     def __init__(self, root: Path, budget: int) -> None:
         self.root, self.budget = root, budget
         self._no_room_until = 0.0
+        self._whole: set[tuple[str, str]] = set()  # entries whose checksum this process has seen to be right
 
     def get(self, kind: str, key: str) -> bytearray | None:
         """An entry's content; None where there is none, or a damaged one, which is removed."""
@@ -58,6 +61,30 @@ class Cache:
             return content
         return None
 
+    def map(self, kind: str, key: str) -> memoryview | None:
+        """An entry's content where it lies, at no cost in memory; None as `get` says.
+
+        It is there for as long as somebody holds it, even if the entry is evicted. What is written to it
+        stays with who writes. Its checksum is looked at when this process maps it for the first time.
+        """
+        path = self._path(kind, key)
+        try:
+            with path.open("rb") as file:
+                content = _map(file, checked=(kind, key) in self._whole)
+            if content is None:
+                path.unlink()
+            else:
+                self._whole.add((kind, key))
+                _touch(path)
+        except (OSError, ValueError):  # as in `get`; no memory can be mapped, or an empty file
+            return None
+        return content
+
+    def touch(self, kind: str, key: str) -> None:
+        """Says that an entry is in use, which whoever holds a mapped one does now and then."""
+        with suppress(OSError):  # it was evicted
+            os.utime(self._path(kind, key))
+
     def put(self, kind: str, key: str, parts: Sequence[memoryview], idle_seconds: float = 0.0) -> None:
         """Keeps what the parts hold one after another, if there is room or room can be made.
 
@@ -74,6 +101,7 @@ class Cache:
                 if self._reserve(temporary, size, idle_seconds):
                     _write(temporary, parts)
                     temporary.replace(path)
+                    self._whole.add((kind, key))
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -94,8 +122,7 @@ class Cache:
                 with temporary.open("xb") as reserved:
                     reserved.truncate(size)
             file.seek(0)
-            file.truncate()
-            file.write(b"%d" % (total + size if fits else total))
+            file.write(b"%0*d" % (DIGITS, total + size if fits else total))
         if not fits:
             self._no_room_until = time.monotonic() + LOOK_AGAIN
         return fits
@@ -134,15 +161,30 @@ def _touch(path: Path) -> None:
 
 
 def _read(file: BufferedReader) -> bytearray | None:
+    header = _header(file)
+    if header is None:
+        return None
+    length, checksum = header
+    content = bytearray(length)
+    return content if file.readinto(content) == length and zlib.crc32(content) == checksum else None
+
+
+def _map(file: BufferedReader, checked: bool) -> memoryview | None:
+    header = _header(file)
+    if header is None:
+        return None
+    content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))[HEADER.size :]
+    return content if checked or zlib.crc32(content) == header[1] else None
+
+
+def _header(file: BufferedReader) -> tuple[int, int] | None:
+    """Length and checksum that the content should have; None where it cannot have them."""
     header = file.read(HEADER.size)
     size = os.fstat(file.fileno()).st_size - HEADER.size
     if size < 0:
         return None
     magic, length, checksum = HEADER.unpack(header)
-    if magic != MAGIC or length != size:
-        return None
-    content = bytearray(length)
-    return content if file.readinto(content) == length and zlib.crc32(content) == checksum else None
+    return (length, checksum) if magic == MAGIC and length == size else None
 
 
 def _write(temporary: Path, parts: Sequence[memoryview]) -> None:
@@ -163,7 +205,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it did not come free in time, or cannot be opened.
     """
-    with path.open("a+b") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
@@ -179,5 +221,5 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
 def _total(file: BinaryIO) -> int | None:
     """The bytes counted so far; None where the count has been lost."""
     file.seek(0)
-    text = file.read(32)
+    text = file.read(DIGITS)
     return int(text) if text.isdigit() else None

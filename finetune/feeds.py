@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from finetune.data.ahead import ahead, copied_ahead
 from finetune.data.loading import Batch, Loader
 from finetune.data.preprocessing import Preprocessing
 from finetune.data.sampling import Batches, Sampling, batches_of
 from finetune.features import compute
 
+Made = TypeVar("Made")
 Inputs = Iterator[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
 
 
@@ -46,13 +48,17 @@ class Source:
     device: torch.device
 
     def place(self, batches: Iterator[Batch]) -> Inputs:
-        """Moves batches to the device and turns them into what the network takes."""
-        for batch in batches:
-            images = self.preprocessing.normalize(batch.images.to(self.device, non_blocking=True))
-            yield (
-                images.contiguous(memory_format=torch.channels_last),
-                batch.labels.to(self.device, non_blocking=True),
-            )
+        """Moves batches to the device and turns them into what the network takes, one batch ahead."""
+        if self.device.type == "cuda":
+            return map(self._prepared, copied_ahead(self._ahead(batches), self.device))
+        return self._ahead(map(self._prepared, batches))
+
+    def _prepared(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        images = self.preprocessing.normalize(batch.images.to(self.device))
+        return images.contiguous(memory_format=torch.channels_last), batch.labels.to(self.device)
+
+    def _ahead(self, made: Iterator[Made]) -> Iterator[Made]:
+        return made if self.loader.workers else ahead(made)  # data workers are ahead by themselves
 
 
 def weighed(inputs: Inputs, batches: Batches, weights: Tensor | None) -> Iterator[Labelled]:

@@ -57,6 +57,18 @@ def resolve_with(registry: Registry, spec: JobSpec) -> ResolvedSpec:
     return resolve(spec, blocks_of_backbone)
 
 
+def preparations(
+    spec: JobSpec, registry: Registry, weights_dir: Path, job_file: Path | None
+) -> tuple[Preprocessing, Preprocessing]:
+    """How images are prepared for evaluation and for training, which no data are needed to know.
+
+    Raises:
+        SpecInvalid, WeightsNotFound, WeightsIncompatible: as `find_source` and `sizes_of` say.
+    """
+    backbone = registry.find(spec.backbone.name)
+    return sizes_of(spec, backbone, find_source(spec.backbone, backbone, weights_dir, job_file))
+
+
 def draw(
     spec: JobSpec, registry: Registry, classes: tuple[str, ...], weights_dir: Path, job_file: Path | None
 ) -> Blueprint:

@@ -25,10 +25,10 @@ def pack(tensor: Tensor) -> list[memoryview]:
     return [memoryview(header), flat.view(torch.uint8).numpy().data]
 
 
-def unpack(content: bytearray) -> Tensor:
+def unpack(content: bytearray | memoryview) -> Tensor:
     """The inverse of `pack`; the tensor's memory is that of `content`."""
     end = 4 + int.from_bytes(content[:4], "little")
-    about = json.loads(content[4:end])
+    about = json.loads(bytes(content[4:end]))
     dtype = getattr(torch, about["dtype"].removeprefix("torch."))
     flat = torch.frombuffer(content, dtype=dtype, offset=end + -end % ALIGNMENT)
     return flat.as_strided(about["shape"], about["stride"])

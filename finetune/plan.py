@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from finetune.compiling import obstacle
 from finetune.data.dataset import Dataset, weights_of
+from finetune.data.stored import StoredSize, needed_sizes
 from finetune.freezing import BATCH_NORM, alternates
 from finetune.head import Action
 from finetune.modules import summarize
@@ -79,6 +80,17 @@ class PlannedHead(PlanPart):
     new: list[str]
 
 
+class StoredImages(PlanPart):
+    """How decoded images of a split are kept: at which short side in pixels, and about how many bytes.
+
+    Both are null where they are kept as they are: no image is opened for a plan.
+    """
+
+    split: Literal["train", "val"]
+    short_side: int | None
+    bytes: int | None
+
+
 class Plan(PlanPart):
     """A spec's plan."""
 
@@ -91,6 +103,7 @@ class Plan(PlanPart):
     head: PlannedHead
     preprocessing: dict[str, Any]
     training_preprocessing: dict[str, Any]
+    stored: list[StoredImages]
     stages: list[PlannedStage]
     warnings: list[str]
 
@@ -116,9 +129,25 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
         ),
         preprocessing=blueprint.preprocessing.to_json(),
         training_preprocessing=blueprint.training_preprocessing.to_json(),
+        stored=_stored(spec, blueprint, dataset),
         stages=[_planned(spec, table, blueprint) for table in tables],
         warnings=_warnings(spec, blueprint, dataset, tables),
     )
+
+
+def _stored(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> list[StoredImages]:
+    needed = needed_sizes(spec, blueprint.preprocessing, blueprint.training_preprocessing)
+    splits: tuple[tuple[Literal["train", "val"], int, frozenset[StoredSize]], ...] = (
+        ("train", len(dataset.train), needed.train),
+        ("val", len(dataset.val), needed.val),
+    )
+    return [
+        StoredImages(
+            split=split, short_side=size.side, bytes=None if size.bytes is None else count * size.bytes
+        )
+        for split, count, sizes in splits
+        for size in sorted(sizes, key=lambda size: size.side or 0)
+    ]
 
 
 def _weighing(dataset: Dataset) -> str:

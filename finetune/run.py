@@ -1,7 +1,9 @@
 """A run made ready: data checked, network built, tables drawn up; and where it stands."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,16 +17,17 @@ from finetune.cache import Cache
 from finetune.checkpoint import BestFile, Resume, load_state, load_weights, stem_of
 from finetune.compile_costs import Choice, KeptCosts
 from finetune.compiling import Forward
-from finetune.data.augmentation import View, training_view
+from finetune.data.augmentation import View, evaluation_view, training_view
 from finetune.data.dataset import Dataset, Sample, folder_of
 from finetune.data.images import Images
 from finetune.data.loading import Loader
+from finetune.data.stored import needed_sizes
 from finetune.data.vetting import Vetted, vet
-from finetune.errors import DatasetInvalid, SpecInvalid
+from finetune.errors import DatasetInvalid, FinetuneError, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.kept_features import Features
-from finetune.network import Blueprint, build, draw, resolve_with
+from finetune.network import Blueprint, build, draw, preparations, resolve_with
 from finetune.objectives import Objective
 from finetune.plan import Plan, make_plan
 from finetune.preflight import resolved_problems
@@ -133,7 +136,9 @@ class Run:
 
     def feed(self, index: int, table: StageTables) -> Feed:
         """What the stage's epochs run over."""
-        view = training_view(table.stage.augmentation, self.blueprint.training_preprocessing)
+        view = training_view(
+            table.stage.augmentation, self.blueprint.training_preprocessing, self.spec.preprocessing.stored
+        )
         train = self.source(self.dataset.train, view)
         if table.features_once:
             head = self.blueprint.backbone.heads[0]
@@ -164,7 +169,8 @@ class Run:
         """Samples as views on their way to the device."""
         pin = self.compute.device.type == "cuda"
         classes = len(self.dataset.classes)
-        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, classes, self.images)
+        read = self.images.at(view.size, max(1, self.data_workers))
+        loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, classes, read)
         return Source(loader, self.blueprint.preprocessing, self.compute.device)
 
     def judged(self, record: EpochRecord) -> dict[str, float | None]:
@@ -232,8 +238,12 @@ def prepare(
     problems = resolved_problems(resolved, registry)
     if problems:
         raise SpecInvalid(problems)
-    images = Images(cache, data_dir.resolve())
-    vetted = vet(data_dir, resolved.dataset, resolved.seed, checks_dir, images.keep)
+    images, keep = Images(cache, data_dir.resolve()), None
+    if cache is not None:
+        with suppress(FinetuneError):  # of the weights; said once the data have been looked at
+            needed = needed_sizes(resolved, *preparations(resolved, registry, weights_dir, job_file))
+            images, keep = replace(images, sizes=needed.all), partial(images.keeping, needed)
+    vetted = vet(data_dir, resolved.dataset, resolved.seed, checks_dir, keep)
     images = replace(images, stamps=vetted.stamps)
     dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
@@ -261,5 +271,5 @@ def prepare(
     )
     if resolved.compile == "on" and any(compiling.obstacle(table) is None for table in tables):
         compiling.check(compute)
-    run.val = run.source(dataset.val, blueprint.preprocessing.centre)
+    run.val = run.source(dataset.val, evaluation_view(blueprint.preprocessing, resolved.preprocessing.stored))
     return run

@@ -102,6 +102,10 @@ PLAN = {
         "std": [0.229, 0.224, 0.225],
         "interpolation": "bilinear",
     },
+    "stored": [
+        {"split": "train", "short_side": 256, "bytes": 64162560},
+        {"split": "val", "short_side": 256, "bytes": 40068864},
+    ],
     "stages": [
         {
             "name": "head",

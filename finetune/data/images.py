@@ -1,20 +1,25 @@
-"""Decoded images: read from the cache where they are in it, decoded and kept where they are not."""
+"""Decoded images: mapped from the cache where they are in it, decoded and kept where they are not."""
 
 import hashlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import PIL
+import torch
+import torchvision
 from PIL import Image, features
 from torch import Tensor
 
-from finetune.cache import Cache, key_of
-from finetune.data import decoding, opening
+from finetune.cache import TOUCH_AFTER, Cache, key_of
+from finetune.data import decoding, opening, stored
 from finetune.data.decoding import decode, pixels_of
-from finetune.data.facts import Stamp, stamp_of
+from finetune.data.facts import Keep, Stamp, stamp_of
 from finetune.data.fingerprints import of_stat
+from finetune.data.listing import Listing
+from finetune.data.stored import ORIGINAL, Needed, StoredSize
 from finetune.errors import DatasetInvalid
 from finetune.packing import pack, unpack
 
@@ -22,56 +27,157 @@ from finetune.packing import pack, unpack
 DECODER = (
     PIL.__version__,
     features.version("jpg"),
-    hashlib.sha256(Path(decoding.__file__).read_bytes()).hexdigest(),
-    hashlib.sha256(Path(opening.__file__).read_bytes()).hexdigest(),
+    str(torch.__version__),
+    str(torchvision.__version__),
+    torch.backends.cpu.get_cpu_capability(),
+    *(
+        hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        for source in (decoding.__file__, opening.__file__, stored.__file__)
+    ),
 )
 _MEANWHILE = "while the job trained on it: a job needs its data to stay as it is; submit it again"
 IDLE_SECONDS = 600.0  # a dataset in use is not evicted by another one, nor by its own end
+MOST_MAPPED = 8192  # images; a process may have 65,530 mappings
+HELD_BYTES = 2**28  # of images that are in no cache: fewer than a loader in processes of its own takes
 
 
 @dataclass(frozen=True)
 class Images:
-    """A dataset's images by path, whole and as `decode` gives them. Data workers get a copy of this.
+    """A dataset's images by path and size.
 
-    With `stamps` only files are read that are still what they were when these were taken.
+    With `stamps` only files are read that are still what they were when these were taken. `sizes` are all
+    that the job needs: one that has all pixels stands for the file.
     """
 
     cache: Cache | None
     root: Path
     stamps: Mapping[Path, Stamp] | None = field(default=None, repr=False)
+    sizes: frozenset[StoredSize] = frozenset()
 
-    def __call__(self, path: Path) -> Tensor:
-        """See `decode`.
+    def at(self, size: StoredSize = ORIGINAL, processes: int = 1) -> "Reader":
+        """Reads images at a size, in so many processes at once."""
+        return Reader(self, size, HELD_BYTES // processes)
+
+    def look(self, path: Path) -> os.stat_result:
+        """What the file is now.
 
         Raises:
-            DatasetInvalid: the file is another than it was.
+            DatasetInvalid: another than it was.
+            OSError: it is not there, and was not looked at before.
         """
         try:
             found = path.stat()
         except OSError as error:
             if self.stamps is None:
-                return decode(path)  # which says what is wrong with it
+                raise
             raise self._no_longer(path, "removed") from error
         if self.stamps is not None and stamp_of(found) != self.stamps[path]:
             raise self._no_longer(path, "changed")
+        return found
+
+    def open(self, path: Path, found: os.stat_result, size: StoredSize) -> tuple[Tensor, str | None]:
+        """An image, and the key of the entry that it is mapped from, if it is."""
         if self.cache is None:
-            return decode(path)
-        key = self._key(path, found)
-        kept = self.cache.get("images", key)
-        if kept is not None:
-            return unpack(kept)
-        image = decode(path)
+            return size.fit(decode(path)), None
+        key = self._key(path, found, size)
+        image = self._mapped(key)
+        if image is not None:
+            return image, key
+        for other in self.sizes - {size}:
+            key_of_other = self._key(path, found, other)
+            whole = self._mapped(key_of_other)
+            if whole is not None and other.surely_whole(*whole.shape[1:]):
+                image = size.fit(whole)
+                if image is whole:
+                    return image, key_of_other
+                return self._put(key, image)
+        return self._put(key, size.fit(decode(path)))
+
+    def keeping(self, needed: Needed, listing: Listing) -> Keep:
+        """What keeps a listing's images, decoded for another reason, at the sizes that they are needed at."""
+        by_path = needed.by_path(listing)
+
+        def keep(path: Path, found: os.stat_result, image: Image.Image) -> None:
+            if self.cache is None:
+                return
+            pixels, sizes = pixels_of(image), by_path[path]
+            whole = [size for size in sizes if size.surely_whole(*pixels.shape[1:])]
+            for size in whole[:1] or sizes:  # the others can be made of it
+                key = self._key(path, found, size)
+                self.cache.put("images", key, pack(size.fit(pixels)), IDLE_SECONDS)
+
+        return keep
+
+    def _mapped(self, key: str) -> Tensor | None:
+        content = self.cache.map("images", key) if self.cache else None
+        return None if content is None else unpack(content)
+
+    def _put(self, key: str, image: Tensor) -> tuple[Tensor, str | None]:
+        assert self.cache is not None
         self.cache.put("images", key, pack(image), IDLE_SECONDS)
-        return image
+        kept = self._mapped(key)
+        return (image, None) if kept is None else (kept, key)
 
-    def keep(self, path: Path, found: os.stat_result, image: Image.Image) -> None:
-        """Keeps what a file was decoded to that was as `found` says."""
-        if self.cache is not None:
-            self.cache.put("images", self._key(path, found), pack(pixels_of(image)), IDLE_SECONDS)
-
-    def _key(self, path: Path, found: os.stat_result) -> str:
-        return key_of(of_stat(path, found, self.root), DECODER)
+    def _key(self, path: Path, found: os.stat_result, size: StoredSize) -> str:
+        return key_of(of_stat(path, found, self.root), size, DECODER)
 
     def _no_longer(self, path: Path, what: str) -> DatasetInvalid:
         name = path.relative_to(self.root) if path.is_relative_to(self.root) else path.name
         return DatasetInvalid(f"{name} was {what} {_MEANWHILE}", "dataset.path")
+
+
+@dataclass
+class _AtHand:
+    stamp: Stamp
+    image: Tensor
+    key: str | None
+    touched: float
+
+
+class Reader:
+    """Reads images at a size, and has at hand what it has read: mapped, else in memory up to a bound.
+
+    What it gives must not be written to. Data workers get one each, with nothing at hand.
+    """
+
+    def __init__(self, images: Images, size: StoredSize, held_bytes: int) -> None:
+        self.size = size
+        self._images, self._held_bytes = images, held_bytes
+        self._at_hand: dict[Path, _AtHand] = {}
+        self._room, self._mappings = held_bytes, MOST_MAPPED
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Reader, (self._images, self.size, self._held_bytes)
+
+    def __call__(self, path: Path) -> Tensor:
+        """An image as uint8 (3, H, W).
+
+        Raises:
+            DatasetInvalid: the file is another than it was.
+            Undecodable: see `decode`.
+        """
+        try:
+            found = self._images.look(path)
+        except OSError:
+            return decode(path)  # which says what is wrong with it
+        one, stamp = self._at_hand.get(path), stamp_of(found)
+        if one is None or one.stamp != stamp:
+            image, key = self._images.open(path, found, self.size)
+            one = _AtHand(stamp, image, key, time.monotonic())
+            self._hold(path, one)
+        elif one.key is not None and time.monotonic() - one.touched > TOUCH_AFTER:
+            one.touched = time.monotonic()
+            if self._images.cache is not None:
+                self._images.cache.touch("images", one.key)
+        return one.image
+
+    def _hold(self, path: Path, one: _AtHand) -> None:
+        """Keeps the first ones that there is room for: each is needed once an epoch, in any order."""
+        self._at_hand.pop(path, None)  # a changed file is rare: its room is not given to another
+        if one.key is not None and self._mappings:
+            self._mappings -= 1
+        elif one.key is None and one.image.nbytes <= self._room:
+            self._room -= one.image.nbytes
+        else:
+            return
+        self._at_hand[path] = one

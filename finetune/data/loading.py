@@ -1,13 +1,13 @@
 """Batches: the order from (seed, stage, epoch), the views from (seed, stage, epoch, sample index).
 
-The data workers get with each index all that its view depends on, so their number changes nothing.
+A view comes with the seed that all of it depends on, so the number of data workers changes nothing.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,27 +29,40 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same there; where it is pinned, the copy is waited for by nobody."""
+        return Batch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU copies from by itself."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory())
+
 
 Key = tuple[int, int]  # (sample index, seed of its view)
 Read = Callable[[Path], Tensor]  # a file → uint8 (3, H, W)
-Labelled = tuple[Tensor, int | tuple[int, ...]]  # a view and its sample's label
 
 
-class Views(TorchDataset[Labelled]):
-    """Samples as views, asked for by key."""
+class Views(TorchDataset[Batch]):
+    """Batches of samples as views, asked for by keys."""
 
-    def __init__(self, samples: Sequence[Sample], view: View, read: Read = decode) -> None:
-        self.samples = samples
-        self.view = view
-        self.read = read
+    def __init__(
+        self, samples: Sequence[Sample], view: View, classes: int, read: Read = decode, pin: bool = False
+    ) -> None:
+        self._samples, self._view, self._classes = samples, view, classes
+        self._read, self._pin = read, pin
 
-    def __getitem__(self, key: Key) -> Labelled:
-        index, seed = key
-        sample = self.samples[index]
-        image = self.read(sample.path)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.view(image), sample.label
+    def __getitem__(self, keys: Sequence[Key]) -> Batch:
+        """The batch, channels last in memory."""
+        images = torch.empty(0)
+        for row, (index, seed) in enumerate(keys):
+            view = self._view(self._read(self._samples[index].path), seed)
+            if row == 0:
+                images = torch.empty(
+                    (len(keys), *view.shape[1:], view.shape[0]), dtype=view.dtype, pin_memory=self._pin
+                ).permute(0, 3, 1, 2)
+            images[row] = view
+        labels = label_tensor([self._samples[index].label for index, _ in keys], self._classes)
+        return Batch(images, labels.pin_memory() if self._pin else labels)
 
 
 class _Cursor:
@@ -68,7 +81,8 @@ class _Cursor:
 class Loader:
     """Gives the batches of one pass after another over the same samples and views.
 
-    Where samples have several labels each, it is to be told how many `classes` there are.
+    Where samples have several labels each, it is to be told how many `classes` there are. Without `workers`
+    batches are made when they are asked for; with them, processes make some ahead.
     """
 
     def __init__(
@@ -83,16 +97,10 @@ class Loader:
     ) -> None:
         self.count = len(samples)
         self.samples, self.view, self._classes = samples, view, classes
-        self.batch_size = batch_size
+        self.batch_size, self.workers = batch_size, workers
         self._cursor = _Cursor()
-        self._loader = DataLoader(
-            Views(samples, view, read),
-            batch_sampler=self._cursor,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=partial(_collate, classes),
-            pin_memory=pin,
-        )
+        self._views = Views(samples, view, classes, read, pin and not workers)
+        self._loader = _by_processes(self._views, self._cursor, workers, pin) if workers else None
 
     def labels(self) -> Tensor:
         """The labels of all samples in the dataset's order, as in a batch."""
@@ -124,10 +132,12 @@ class Loader:
         return self._give(keys)
 
     def _give(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        if self._loader is None:
+            yield from map(self._views.__getitem__, batches)
+            return
         self._cursor.batches = batches
         try:
-            for images, labels in self._loader:
-                yield Batch(images, labels)
+            yield from self._loader
         except DatasetInvalid as error:  # a data worker's comes with its traceback in the message
             message = error.message.rpartition("DatasetInvalid: ")[2].strip()
             raise DatasetInvalid(message, "dataset.path") from error
@@ -143,6 +153,17 @@ def label_tensor(labels: Sequence[int | tuple[int, ...]], classes: int) -> Tenso
     return several
 
 
-def _collate(classes: int, samples: list[Labelled]) -> tuple[Tensor, Tensor]:
-    images, labels = torch.stack([image for image, _ in samples]), [label for _, label in samples]
-    return images, label_tensor(labels, classes)
+def _by_processes(views: Views, cursor: _Cursor, workers: int, pin: bool) -> DataLoader[Batch]:
+    return DataLoader(
+        views,
+        batch_size=None,
+        sampler=cursor,
+        num_workers=workers,
+        persistent_workers=True,
+        collate_fn=_as_it_is,
+        pin_memory=pin,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

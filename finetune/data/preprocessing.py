@@ -1,6 +1,7 @@
 """From a decoded image to what a network takes, as plain data that travels with every checkpoint."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -60,6 +61,24 @@ class Preprocessing:
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the network takes: uint8 (N, 3, H, W) → float32 of the same shape, on the same device."""
-        scaled = F.to_dtype(images, torch.float32, scale=True)
-        normalized: Tensor = F.normalize(scaled, list(self.mean), list(self.std))
-        return normalized
+        mean, std = _on(images.device, self.mean), _on(images.device, self.std)
+        if images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last):
+            return _normalize_rows(images, mean, std)
+        return images.to(torch.float32).mul_(1 / 255).sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, values: tuple[float, ...]) -> Tensor:
+    """Copied once: a copy to a GPU waits for it."""
+    return torch.tensor(values, device=device)
+
+
+def _normalize_rows(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Channels last. The same operations on each number, in an order that the CPU's caches like."""
+    count, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+    normalized = torch.empty(rows.shape)
+    means, deviations = mean.repeat(width), std.repeat(width)
+    for given, made in zip(rows, normalized, strict=True):
+        made.copy_(given).mul_(1 / 255).sub_(means).div_(deviations)
+    return normalized.view(count, height, width, channels).permute(0, 3, 1, 2)

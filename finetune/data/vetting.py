@@ -1,6 +1,6 @@
 """A dataset made ready for a run: its files looked at, those with problems refused or left out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,9 +40,15 @@ class Vetted:
 
 
 def vet(
-    data_dir: Path, spec: DatasetSpec, seed: int, checks_dir: Path | None = None, keep: Keep | None = None
+    data_dir: Path,
+    spec: DatasetSpec,
+    seed: int,
+    checks_dir: Path | None = None,
+    keeping: Callable[[Listing], Keep] | None = None,
 ) -> Vetted:
-    """Checks a dataset, and splits what is left of it. See `examine_dataset` for `checks_dir` and `keep`.
+    """Checks a dataset, and splits what is left of it. See `examine_dataset` for `checks_dir`.
+
+    `keeping` says what is to be done with the images of a listing that are decoded.
 
     Raises:
         DatasetNotFound: there is none.
@@ -50,6 +56,7 @@ def vet(
     """
     listing = list_dataset(data_dir, spec.path)
     refuse_unfit(listing)
+    keep = keeping(listing) if keeping else None
     seen = examine_dataset(data_dir, listing, checks_dir, keep=keep)
     skip, found = spec.on_problem == "skip", _of_single_files(seen)
     gone = {path for kind, paths in found.items() if skip or kind in UNSOUND for path in paths}

@@ -83,11 +83,13 @@ class PreprocessingSpec(Part):
     """Where the images' preparation is to differ from what the weights expect.
 
     `train_size`: side of the training views in pixels, `image_size` unless said. `eval_resize`: what
-    evaluation resizes the short side to before it takes the centre.
+    evaluation resizes the short side to before it takes the centre. `stored`: decoded images are kept
+    "resized" to what the views need, or as they are. Random crops of "original" images are a little sharper.
     """
 
     train_size: ImageSize | None = None
     eval_resize: ImageSize | None = None
+    stored: Literal["resized", "original"] = "resized"
 
 
 class CheckpointSpec(Part):

@@ -81,18 +81,6 @@ def test_empty_variable_counts_as_unset(monkeypatch):
     assert load_settings().port == 8321
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (4, 3), (9, 8), (64, 8)])
-def test_data_workers_leave_a_core_free_and_are_at_most_eight(monkeypatch, cores, workers):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    assert load_settings().data_workers == workers
-
-
-def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert load_settings().data_workers == 2
-
-
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from client.plan_tables import print_plan, rates_table
+from client.plan_tables import head_lines, print_plan, rates_table
 from client.plans import Plan, PlannedRates
 from client.tables import PIPE_WIDTH
 
@@ -66,3 +66,12 @@ def test_rates_that_move_within_an_epoch_show_both_ends(plan_answer):
         ("1", "0.1 to 0.06", "0.009 to 0.0054"),
         ("2", "0.05 to 0", "0.0045 to 0"),
     ]
+
+
+def test_a_plan_says_at_which_size_decoded_images_are_kept(plan_answer):
+    stored = [
+        {"split": "train", "short_side": 379, "bytes": 143_000_000},
+        {"split": "val", "short_side": None, "bytes": None},
+    ]
+    lines = head_lines(Plan.model_validate({**plan_answer, "stored": stored}))
+    assert lines[-1] == "keeps decoded images: train at 379 pixels, about 143 MB; val as they are"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,61 @@ def test_what_was_put_is_got(tmp_path_factory, parts):
     assert there(cache, "things", "a")
 
 
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_what_was_put_is_mapped_by_who_put_it_and_by_others(tmp_path_factory, parts):
+    cache = Cache(tmp_path_factory.mktemp("cache"), 10_000)
+    cache.put("things", "a", [memoryview(part) for part in parts])
+    for one in (cache, cache, Cache(cache.root, 10_000)):
+        mapped = one.map("things", "a")
+        assert mapped is not None
+        assert bytes(mapped) == b"".join(parts)
+
+
+def test_what_is_written_to_a_mapped_entry_stays_with_who_writes(cache):
+    cache.put("things", "a", [memoryview(b"content")])
+    cache.map("things", "a")[:3] = b"mad"
+    assert bytes(cache.map("things", "a")) == cache.get("things", "a") == b"content"
+
+
+def test_a_mapped_entry_survives_its_eviction(cache):
+    fill(cache, 10)
+    mapped = cache.map("things", "0")
+    age(cache, "0", 6000)
+    cache.put("things", "new", [KILOBYTE])
+    assert not there(cache, "things", "0")
+    assert bytes(mapped) == bytes(KILOBYTE)
+    assert cache.map("things", "0") is None
+
+
+@pytest.mark.parametrize("use", [Cache.map, Cache.touch])
+def test_an_entry_that_is_mapped_or_touched_is_in_use(cache, use):
+    fill(cache, 10)
+    use(cache, "things", "0")
+    cache.put("things", "new", [KILOBYTE])
+    assert held(cache, 10) == [0, *range(3, 10)]
+
+
+def test_an_absent_entry_is_neither_mapped_nor_touched(cache):
+    assert cache.map("things", "a") is None
+    cache.touch("things", "a")
+    assert not there(cache, "things", "a")
+
+
+def test_a_checksum_is_looked_at_once_in_a_process(cache, monkeypatch):
+    cache.put("things", "a", [KILOBYTE])
+    other, looked = Cache(cache.root, cache.budget), []
+
+    def look(content):
+        looked.append(1)
+        return crc32(content)
+
+    monkeypatch.setattr("finetune.cache.zlib.crc32", look)
+    for _ in range(3):
+        assert cache.map("things", "a") is not None  # the one that put it knows it
+        assert other.map("things", "a") is not None
+    assert len(looked) == 1
+
+
 def test_what_was_not_put_is_not_there(cache):
     cache.put("things", "a", [memoryview(b"x")])
     for kind, key in (("things", "b"), ("others", "a")):
@@ -86,11 +142,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_entry_is_removed_and_can_be_put_again(cache, damage):
+@pytest.mark.parametrize("look", [Cache.get, Cache.map])
+def test_a_damaged_entry_is_removed_and_can_be_put_again(cache, damage, look):
     cache.put("things", "a", [memoryview(b"content" * 20)])
     path = cache.root / "things" / "a"
     path.write_bytes(damage(path.read_bytes()))
-    assert cache.get("things", "a") is None
+    assert look(Cache(cache.root, cache.budget), "things", "a") is None
     assert not path.exists()
     cache.put("things", "a", [memoryview(b"content" * 20)])
     assert cache.get("things", "a") == b"content" * 20
@@ -241,11 +298,15 @@ from pathlib import Path
 from finetune.cache import Cache
 
 cache, dice = Cache(Path(sys.argv[1]), 100_000), random.Random(sys.argv[2])
+held = []
 for _ in range(int(sys.argv[3])):
     key = dice.randrange(60)
     content = random.Random(key).randbytes(key * 100)
-    found = cache.get("things", str(key))
-    assert found is None or found == content, key
+    found = dice.choice([cache.get, cache.map])("things", str(key))
+    assert found is None or bytes(found) == content, key
+    if found is not None:
+        held = [*held[-20:], (found, content)]
+    assert all(bytes(one) == expected for one, expected in held)
     cache.put("things", str(key), [memoryview(content)])
 """
 

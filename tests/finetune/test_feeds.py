@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from finetune.data.augmentation import evaluation_view
 from finetune.data.dataset import open_dataset
 from finetune.data.loading import Loader
 from finetune.data.sampling import SAMPLERS, Sampling
@@ -26,7 +27,9 @@ def feed(registry):
     def make(kind, dataset, sampling):
         train, val = (
             Source(
-                Loader(samples, row.preprocessing.centre, 5, 0, False), row.preprocessing, torch.device("cpu")
+                Loader(samples, evaluation_view(row.preprocessing), 5, 0, False),
+                row.preprocessing,
+                torch.device("cpu"),
             )
             for samples in (dataset.train, dataset.val)
         )

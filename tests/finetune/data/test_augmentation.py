@@ -1,14 +1,17 @@
 import itertools
 import random
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field's usual name
 
-from finetune.data.augmentation import VIEWS, training_view
+from finetune.data.augmentation import VIEWS, draw_crop, light_flips, training_view
 from finetune.data.dataset import Sample
 from finetune.data.loading import Loader
 from finetune.data.preprocessing import Preprocessing
@@ -39,11 +42,8 @@ def smooth(side=64):
 
 
 def seeded(view, seeds, of=None):
-    pictures = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        pictures.append(view(smooth() if of is None else of))
-    return pictures
+    given = smooth() if of is None else of
+    return [view(given, seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -75,6 +75,35 @@ def test_light_flips_about_half_of_the_time_and_does_nothing_else():
     seen = seeded(view_of("light"), range(60), image())
     assert all(torch.equal(v, centre) or torch.equal(v, centre.flip(-1)) for v in seen)
     assert 15 < sum(torch.equal(v, centre) for v in seen) < 45
+
+
+def test_what_light_flips_is_what_is_said_of_its_seed():
+    centre = SIZE.centre(image())
+    for seed in (*range(40), 2**63 - 1):
+        expected = centre.flip(2) if light_flips(seed) else centre
+        assert torch.equal(view_of("light")(image(), seed), expected)
+    assert 30 < sum(light_flips(seed) for seed in range(100)) < 70
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_a_crop_is_what_torchvision_cuts_and_resizes(interpolation):
+    preprocessing = replace(SIZE, interpolation=interpolation)
+    view = view_of("standard", preprocessing, crop_scale=[0.35, 1.0])
+    for layout in (image(), image().permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        for seed in range(20):
+            dice = Random(seed)
+            place = draw_crop(dice, 60, 90, 0.35, 1.0)
+            expected = F.resized_crop(
+                image(), *place, size=[32, 32], interpolation=InterpolationMode(interpolation), antialias=True
+            )
+            expected = expected.flip(2) if dice.random() < 0.5 else expected
+            assert torch.equal(view(layout, seed), expected)
+
+
+def test_a_view_golden():
+    """A change of these numbers breaks the resuming of jobs that began before it."""
+    assert draw_crop(Random(7), 375, 500, 0.35, 1.0) == (1, 18, 358, 293)
+    assert [light_flips(seed) for seed in range(12)] == [0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1]
 
 
 @pytest.mark.parametrize("name", ["standard", "trivial", "randaugment"])

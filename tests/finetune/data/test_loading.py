@@ -1,15 +1,24 @@
+import shutil
+import threading
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import TypeAdapter
 
-from finetune.data.augmentation import training_view
+from finetune.data.augmentation import evaluation_view, training_view
 from finetune.data.dataset import Sample
+from finetune.data.decoding import decode
+from finetune.data.facts import stamp_of
+from finetune.data.images import Images
 from finetune.data.loading import Loader
 from finetune.data.preprocessing import Preprocessing
 from finetune.data.sampling import batches_of, epoch_order
-from finetune.spec.augmentations import Standard
+from finetune.errors import DatasetInvalid
+from finetune.feeds import Source
+from finetune.spec.augmentations import AUGMENTATIONS, Augmentation, Standard
 
 SIZE = Preprocessing(resize=10, crop=8)
 
@@ -114,7 +123,7 @@ def test_views_leave_torchs_generator_alone(samples):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    loader(samples, 4)._loader.dataset[(0, 5)]
+    list(drawn(loader(samples, 4), 0, 0, 0))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -123,16 +132,76 @@ def test_several_labels_become_a_row_of_zeros_and_ones(samples):
         Sample(s.path, label) for s, label in zip(samples, [(), (0, 2), (1,), (0, 1, 2)], strict=False)
     ]
     for workers in (0, 1):
-        passes = Loader(several, SIZE.centre, 4, workers, pin=False, classes=3)
+        passes = Loader(several, evaluation_view(SIZE), 4, workers, pin=False, classes=3)
         (batch,) = passes.in_order()
         assert batch.labels.dtype == torch.float32
         assert batch.labels.tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1]]
 
 
 def test_some_samples_come_in_the_order_that_is_asked_for(samples):
-    passes = Loader(samples, SIZE.centre, batch_size=2, workers=0, pin=False)
+    passes = Loader(samples, evaluation_view(SIZE), batch_size=2, workers=0, pin=False)
     batches = list(passes.of([7, 2, 5, 0]))
     assert [batch.labels.tolist() for batch in batches] == [[7, 2], [5, 0]]
     whole = views(passes.in_order())
     assert all(torch.equal(image, whole[label]) for label, image in views(batches).items())
     assert list(passes.of([])) == []
+
+
+def placed(passes, *place):
+    source = Source(passes, SIZE, torch.device("cpu"))
+    return list(source.place(drawn(passes, *place)))
+
+
+def test_placed_batches_are_the_loaders_whether_made_ahead_or_by_data_workers(samples):
+    expected = [(SIZE.normalize(batch.images), batch.labels) for batch in drawn(loader(samples, 4), 0, 0, 1)]
+    for workers in (0, 1, 2):
+        found = placed(loader(samples, 4, workers), 0, 0, 1)
+        assert len(found) == len(expected) == 2
+        for (images, labels), (wanted, true) in zip(found, expected, strict=True):
+            assert torch.equal(images, wanted)
+            assert torch.equal(labels, true)
+            assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_order_that_is_left_in_the_middle_leaves_no_thread_and_can_be_begun_again(samples):
+    for workers in (0, 2):
+        passes = loader(samples, 2, workers)
+        source = Source(passes, SIZE, torch.device("cpu"))
+        left = source.place(drawn(passes, 0, 0, 0))
+        next(left)
+        del left
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+        whole = views(drawn(passes, 0, 0, 0))
+        assert same(whole, views(drawn(loader(samples, 4), 0, 0, 0)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_changes_while_batches_are_made_is_refused_by_name(samples, tmp_path, workers):
+    for sample in samples:
+        shutil.copy(sample.path, tmp_path)
+    own = [Sample(tmp_path / sample.path.name, sample.label) for sample in samples]
+    stamps = {sample.path: stamp_of(sample.path.stat()) for sample in own}
+    view = evaluation_view(SIZE)
+    passes = Loader(own, view, 2, workers, False, read=Images(None, tmp_path, stamps).at(view.size))
+    source = Source(passes, SIZE, torch.device("cpu"))
+    assert len(list(source.place(passes.in_order()))) == 4
+    own[7].path.write_bytes(own[0].path.read_bytes() + b" ")
+    with pytest.raises(DatasetInvalid, match=r"^7\.png was changed while the job trained on it") as raised:
+        list(source.place(passes.in_order()))
+    assert raised.value.param == "dataset.path"
+
+
+def test_views_do_not_touch_what_is_kept(samples):
+    kept = {sample.path: decode(sample.path) for sample in samples}
+    before = {path: image.clone() for path, image in kept.items()}
+    for name in AUGMENTATIONS:
+        view = training_view(TypeAdapter(Augmentation).validate_python(name), SIZE)
+        for epoch in range(5):
+            list(drawn(Loader(samples, view, 4, 0, False, read=kept.__getitem__), 0, 0, epoch))
+    assert all(torch.equal(kept[path], before[path]) for path in kept)
+
+
+def test_batches_lie_in_memory_as_the_network_takes_them(samples):
+    for workers in (0, 1):
+        for batch in loader(samples, 4, workers).in_order():
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)

@@ -209,7 +209,7 @@ def test_every_copy_of_an_image_is_named(pets):
 
 def test_a_file_that_changes_while_a_run_reads_it_is_refused_by_name(pets, ready):
     vetted = ready()
-    images = Images(None, pets.parent, vetted.stamps)
+    images = Images(None, pets.parent, vetted.stamps).at()
     first, second = vetted.dataset.train[0].path, vetted.dataset.train[1].path
     assert images(first).shape[0] == 3
     first.write_bytes(second.read_bytes())

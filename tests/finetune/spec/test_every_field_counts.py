@@ -22,6 +22,7 @@ from finetune.spec.job import JobSpec, ResolvedSpec
 Fields = dict[str, Any]
 Case = tuple[Fields, Fields]
 RATE = {"schedule": {"name": "constant", "lr": 0.05}}
+CLOSE = {"augmentation": {"name": "standard", "crop_scale": [0.9, 1.0]}}  # needs fewer pixels than there are
 
 
 def one_stage(fields: Fields, **job: Any) -> Fields:
@@ -238,6 +239,7 @@ CASES: dict[str, dict[str, Case]] = {
     "PreprocessingSpec": {
         "train_size": ({}, {"preprocessing": {"train_size": 12}}),
         "eval_resize": ({}, {"preprocessing": {"eval_resize": 30}}),
+        "stored": (one_stage(CLOSE), one_stage(CLOSE, preprocessing={"stored": "original"})),
     },
     "RandAugment": of_augmentation({"name": "randaugment"}, crop_scale=CROPS, operations=5, magnitude=25),
     "RangeTest": {
