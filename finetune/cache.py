@@ -9,12 +9,13 @@ failure leaves behind has a wrong checksum, and goes when somebody looks for it.
 
 import fcntl
 import hashlib
+import mmap
 import os
 import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -64,14 +65,38 @@ class Cache:
         Room is made by evicting what has not been used for longest, and for `idle_seconds` at least. With
         more entries in use than fit, the first ones then stay, where each would else evict the next needed.
         """
+        self.fill(kind, key, sum(part.nbytes for part in parts), parts, idle_seconds)
+
+    def map(self, kind: str, key: str) -> memoryview | None:
+        """An entry's content where it lies on the disk; `get` without a copy in memory.
+
+        Writing into it changes nothing on the disk.
+        """
+        path = self._path(kind, key)
+        try:
+            with path.open("rb") as file:
+                content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            magic, length, checksum = HEADER.unpack(content[: HEADER.size])
+            content = content[HEADER.size :]
+            if (magic, length, checksum) == (MAGIC, len(content), zlib.crc32(content)):
+                _touch(path)
+                return content
+            path.unlink()
+        except (OSError, ValueError, struct.error):  # it is not there, or empty, or too short
+            pass
+        return None
+
+    def fill(
+        self, kind: str, key: str, size: int, parts: Iterable[memoryview], idle_seconds: float = 0.0
+    ) -> None:
+        """Keeps parts of `size` bytes in all as `put` does, each made when there is room for all of them."""
         path = self._path(kind, key)
         temporary = path.with_name(f".{key}.{secrets.token_hex(8)}")
         with suppress(OSError):  # no room on the disk, no right to write, or a lock that does not come free
             if path.exists():
                 return
             try:
-                size = HEADER.size + sum(part.nbytes for part in parts)
-                if self._reserve(temporary, size, idle_seconds):
+                if self._reserve(temporary, HEADER.size + size, idle_seconds):
                     _write(temporary, parts)
                     temporary.replace(path)
             finally:
@@ -145,15 +170,16 @@ def _read(file: BufferedReader) -> bytearray | None:
     return content if file.readinto(content) == length and zlib.crc32(content) == checksum else None
 
 
-def _write(temporary: Path, parts: Sequence[memoryview]) -> None:
+def _write(temporary: Path, parts: Iterable[memoryview]) -> None:
     length = checksum = 0
-    for part in parts:
-        length += part.nbytes
-        checksum = zlib.crc32(part, checksum)
     with temporary.open("r+b") as file:
-        file.write(HEADER.pack(MAGIC, length, checksum))
+        file.seek(HEADER.size)
         for part in parts:
+            length += part.nbytes
+            checksum = zlib.crc32(part, checksum)
             file.write(part)
+        file.seek(0)
+        file.write(HEADER.pack(MAGIC, length, checksum))
 
 
 @contextmanager

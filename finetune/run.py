@@ -20,12 +20,15 @@ from finetune.data.loading import Loader
 from finetune.data.vetting import Vetted, vet
 from finetune.errors import DatasetInvalid, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
+from finetune.feature_views import training_views
+from finetune.features import Room
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
-from finetune.kept_features import Features
+from finetune.kept_features import FeatureStore, Filled
 from finetune.network import Blueprint, build, draw, resolve_with
 from finetune.objectives import Objective
 from finetune.plan import Plan, make_plan
 from finetune.preflight import resolved_problems
+from finetune.spec.augmentations import Light
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
@@ -52,13 +55,14 @@ class Run:
     data_workers: int
     images: Images
     vetted: Vetted
-    features: Features
+    features: FeatureStore
     data_folder: Path
     registry: Registry
     val: Source = field(init=False)
     standing: Standing = field(default_factory=Standing)
     kept: list[CheckpointFiles] = field(default_factory=list)
     best: BestFile | None = None
+    filled: Filled | None = None  # the stage's features, where they are computed once
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
@@ -130,9 +134,16 @@ class Run:
         """What the stage's epochs run over."""
         view = training_view(table.stage.augmentation, self.blueprint.training_preprocessing)
         train = self.source(self.dataset.train, view)
-        if table.features_once:
-            head = self.blueprint.backbone.heads[0]
-            return FeatureFeed(self.model, head, train, self.val, table.sampling, self.features)
+        self.filled = None
+        if table.features is not None:
+            boundary, stage = table.features.boundary, table.stage
+            views, chosen = training_views(stage, self.spec.seed, index)
+            still = self.source(self.dataset.train, self.blueprint.training_preprocessing.centre)
+            images = still if isinstance(stage.augmentation, Light) else train
+            self.filled = self.features.fill(self.model, boundary, images, self.val, views)
+            if self.filled is not None:
+                splits = (self.filled.train, images), (self.filled.val, self.val)
+                return FeatureFeed(boundary.suffix(self.model), *splits, table.sampling, chosen)
         return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
@@ -197,6 +208,7 @@ def prepare(
     job_file: Path | None,
     cache: Cache | None,
     checks_dir: Path | None,
+    feature_memory: int,
 ) -> Run:
     """Checks the data, builds the network, draws up the tables.
 
@@ -212,8 +224,10 @@ def prepare(
     images = replace(images, stamps=vetted.stamps)
     dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
-    tables = tables_of(resolved, blueprint, dataset)
     compute = devices.choose(device, resolved.precision)
+    room = Room(feature_memory, cache.budget if cache else 0)
+    in_precision = resolved.model_copy(update={"precision": compute.precision})
+    tables = tables_of(in_precision, blueprint, dataset, room)
     model = build(blueprint, resolved.seed, resolved.head.dropout)
     run = Run(
         spec=resolved,
@@ -229,7 +243,9 @@ def prepare(
         data_workers=data_workers,
         images=images,
         vetted=vetted,
-        features=Features(cache, images.root, blueprint.identity),
+        features=FeatureStore(
+            cache, images.root, blueprint.identity, compute, room, resolved.fold_batch_norm
+        ),
         data_folder=folder_of(data_dir, resolved.dataset.path),
         registry=registry,
     )

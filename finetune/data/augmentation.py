@@ -33,6 +33,11 @@ def _flip(image: Tensor) -> Tensor:
     return F.horizontal_flip(image) if torch.rand(()) < 0.5 else image
 
 
+def light_flips(seed: int) -> bool:
+    """Whether `light` flips the view that is drawn from this seed."""
+    return bool(torch.rand((), generator=torch.Generator().manual_seed(seed)) < 0.5)
+
+
 def _flipped(view: View, image: Tensor) -> Tensor:
     return _flip(view(image))
 

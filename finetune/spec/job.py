@@ -141,6 +141,11 @@ class JobSpec(Part):
     preprocessing: PreprocessingSpec = Field(default=PreprocessingSpec())
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    fold_batch_norm: bool = Field(
+        default=True,
+        description="In bf16 and fp16, make the frozen part's BatchNorms a part of its convolutions, where "
+        "features are computed once: faster, equal but for rounding.",
+    )
     checkpoints: CheckpointSpec = Field(default=CheckpointSpec())
     range_test: RangeTest | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
