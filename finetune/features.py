@@ -75,7 +75,7 @@ def features_of(
     saving = _saving(boundary, stage.epochs, views, images)
     if numbers > LARGEST * 3 * side**2:
         times = numbers / (3 * side**2)
-        return f"what comes before {boundary.before} is {times:.0f} times as large as the images"
+        return f"the features before {boundary.before} are {times:.0f} times as large as the images"
     if saving < 0:
         return f"{views} views for {stage.epochs} epoch save nothing"
     width = 2 if spec.precision in ("bf16", "fp16") else 4
