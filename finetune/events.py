@@ -54,9 +54,9 @@ class FeaturesReady:
     stage_index: int
     computed: int
     cached: int
-    views: int = 1
-    bytes: int = 0
-    kept: str = "memory"
+    views: int
+    bytes: int
+    kept: str
 
 
 @dataclass(frozen=True)

@@ -85,21 +85,31 @@ class FeatureStore:
         self._computed = self._cached = 0
 
     def fill(
-        self, model: nn.Module, boundary: Boundary, train: Source, val: Source, views: Sequence[View]
+        self,
+        model: nn.Module,
+        boundary: Boundary,
+        train: Source,
+        val: Source,
+        views: Sequence[View],
+        side: int,
     ) -> Filled | None:
-        """The features of the training images' views and of the validation images.
+        """The features of the training images' views, of `side` pixels, and of the validation images.
 
         None where there is no room for them after all. Leaves the model in eval mode.
         """
         self._computed = self._cached = 0
-        prefix = self._look(model.eval(), boundary, val)
-        size = prefix.layout.bytes * (len(views) * train.loader.count + val.loader.count)
+        weights = self._weights(model.eval(), boundary)
+        evaluated = self._look(model, boundary, val, val.preprocessing.crop, weights)
+        same = side == val.preprocessing.crop
+        trained = evaluated if same else self._look(model, boundary, train, side, weights)
+        size = trained.layout.bytes * len(views) * train.loader.count
+        size += evaluated.layout.bytes * val.loader.count
         kept = self._room.place(size)
-        if kept is None or (kept == "disk" and (self._cache is None or prefix.key is None)):
+        if kept is None or (kept == "disk" and trained.key is None):
             return None
         take = self._in_memory if kept == "memory" else self._on_disk
-        of_train = take([_Job(prefix, train, view, self._fold) for view in views])
-        of_val = take([_Job(prefix, val, PLAIN)])
+        of_train = take([_Job(trained, train, view, self._fold) for view in views])
+        of_val = take([_Job(evaluated, val, PLAIN)])
         if of_train is None or of_val is None:
             return None
         return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached)
@@ -181,8 +191,16 @@ class FeatureStore:
             source.loader.batch_size,  # a product's rounding depends on the number of its rows
         )
 
+    def _weights(self, model: nn.Module, boundary: Boundary) -> tuple[str, ...]:
+        """What tells the prefix from others; nothing where nothing is kept."""
+        if self._cache is None:
+            return ()
+        return boundary.signature, _digest_of(boundary.still(model)), _digest_of_code(model)
+
     @torch.no_grad()
-    def _look(self, model: nn.Module, boundary: Boundary, source: Source) -> _Prefix:
+    def _look(
+        self, model: nn.Module, boundary: Boundary, source: Source, side: int, weights: tuple[str, ...]
+    ) -> _Prefix:
         """Runs the prefix on a made-up image, which shows what crosses and how it lies in memory.
 
         What it gives stands for all on that way without a name: torch's settings, the processor's kernels.
@@ -190,7 +208,7 @@ class FeatureStore:
         run, tensors = boundary.prefix(model), boundary.still(model)
         buffers = {name: tensors[name] for name, _ in model.named_buffers() if name in tensors}
         before = {name: buffer.clone() for name, buffer in buffers.items()}
-        made_up = Batch(_made_up(source.preprocessing.crop), torch.zeros(1))
+        made_up = Batch(_made_up(side), torch.zeros(1))
         example, _ = next(source.place(iter([made_up])))
         with self._compute.autocast():
             answer = run(example)
@@ -202,9 +220,7 @@ class FeatureStore:
         if self._cache is not None and not moved:
             key = key_of(
                 self._backbone,
-                boundary.signature,
-                _digest_of(tensors),
-                _digest_of_code(model),
+                weights,
                 _digest(answer),
                 layout,
                 _own_code(),

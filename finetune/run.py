@@ -134,17 +134,24 @@ class Run:
         """What the stage's epochs run over."""
         view = training_view(table.stage.augmentation, self.blueprint.training_preprocessing)
         train = self.source(self.dataset.train, view)
-        self.filled = None
         if table.features is not None:
-            boundary, stage = table.features.boundary, table.stage
-            views, chosen = training_views(stage, self.spec.seed, index)
-            still = self.source(self.dataset.train, self.blueprint.training_preprocessing.centre)
-            images = still if isinstance(stage.augmentation, Light) else train
-            self.filled = self.features.fill(self.model, boundary, images, self.val, views)
-            if self.filled is not None:
-                splits = (self.filled.train, images), (self.filled.val, self.val)
-                return FeatureFeed(boundary.suffix(self.model), *splits, table.sampling, chosen)
+            feed = self._feature_feed(index, table, train)
+            if feed is not None:
+                return feed
         return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
+
+    def _feature_feed(self, index: int, table: StageTables, train: Source) -> Feed | None:
+        """Features, unless there is no room for them after all."""
+        assert table.features is not None
+        boundary, preprocessing = table.features.boundary, self.blueprint.training_preprocessing
+        if isinstance(table.stage.augmentation, Light):  # its two views are made of the one without a flip
+            train = self.source(self.dataset.train, preprocessing.centre)
+        views, chosen = training_views(table.stage, self.spec.seed, index)
+        self.filled = self.features.fill(self.model, boundary, train, self.val, views, preprocessing.crop)
+        if self.filled is None:
+            return None
+        splits = (self.filled.train, train), (self.filled.val, self.val)
+        return FeatureFeed(boundary.suffix(self.model), *splits, table.sampling, chosen)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""

@@ -219,7 +219,7 @@ def _features(run: Run, index: int, table: StageTables) -> Iterator[Event]:
         yield FeaturesReady(table.name, index, filled.computed, filled.cached, *amounts)
     elif table.features is not None:
         yield Warned(
-            f"stage {table.name!r} computes its features anew in each epoch: "
+            f"stage {table.name!r} computes its features in each epoch: "
             f"there was no room for about {table.features.size} bytes of them"
         )
 

@@ -106,7 +106,9 @@ def fill(store, model, source, boundary):
 
     def of(net=None, here=None, freeze=None, views=(PLAIN,), images=None, **options):
         images = images or source()
-        return store(**options).fill(net or model, here or boundary(freeze), images, source(), views)
+        return store(**options).fill(
+            net or model, here or boundary(freeze), images, source(), views, images.preprocessing.crop
+        )
 
     return of
 
@@ -192,7 +194,7 @@ def test_where_there_is_no_room_there_are_no_features(fill):
 def test_a_full_cache_has_no_room_for_what_memory_has_none_for(root, model, source, boundary, tmp_path):
     full = Cache(tmp_path / "cache", 200)
     store = FeatureStore(full, root, "tiny", Compute(CPU, "fp32"), Room(0, 10**9), True)
-    assert store.fill(model, boundary(), source(), source(), [PLAIN]) is None
+    assert store.fill(model, boundary(), source(), source(), [PLAIN], 16) is None
 
 
 def test_without_a_cache_they_are_computed_every_time(fill):

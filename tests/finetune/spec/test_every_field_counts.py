@@ -97,6 +97,7 @@ STOPPING = {"lr": {"schedule": {"name": "list", "values": [0.05, 30.0, 30.0, 0.0
 STILL = {"lr": {"schedule": {"name": "constant", "lr": 1e-6}}, "epochs": 6}
 RANGE = {"start_lr": 1e-3, "end_lr": 1.0, "steps": 12}
 FROZEN = {"freeze": {"policy": "before", "module": "body"}}
+DRAWN = {**FROZEN, "augmentation": "standard"}
 
 CASES: dict[str, dict[str, Case]] = {
     "Adam": of_optimizer({"name": "adam"}, betas=BETAS, eps=0.1),
@@ -189,6 +190,10 @@ CASES: dict[str, dict[str, Case]] = {
         "dataset": ({}, {"dataset": {"path": "loose"}}),
         "backbone": ({}, {"backbone": WEIGHTS}),
         "head": ({}, {"head": {"dropout": 0.5}}),
+        "fold_batch_norm": (
+            one_stage(FROZEN, precision="bf16"),
+            one_stage(FROZEN, precision="bf16", fold_batch_norm=False),
+        ),
         "objective": ({}, {"objective": {"name": "focal"}}),
         "recipe": (
             {"recipe": {"name": "joint", "epochs": 1}},
@@ -261,6 +266,8 @@ CASES: dict[str, dict[str, Case]] = {
         "restore": ({"stages": TWO}, {"stages": [{**TWO[0], "restore": "best"}, TWO[1]]}),
         "max_grad_norm": with_stage({}, {"max_grad_norm": 0.01}),
         "gradient_checkpointing": with_stage({}, {"gradient_checkpointing": True}),
+        "features_once": with_stage(FROZEN, {**FROZEN, "features_once": False}),
+        "feature_views": with_stage(DRAWN, {**DRAWN, "feature_views": 1}),
     },
     "Standard": of_augmentation({"name": "standard"}, crop_scale=CROPS),
     "Step": of_schedule({"name": "step", "lr": 0.05, "every": 1, "gamma": 0.1}, lr=0.02, every=2, gamma=0.5),
@@ -288,7 +295,8 @@ ELSEWHERE = {
     "JobSpec": {"name", "metadata", "priority", "max_attempts"},  # the server's: tests/app, tests/worker
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
-SHOWN = {("StageSpec", "gradient_checkpointing")}  # the same bytes by design; the plan says it
+# The same bytes by design; the plan says it.
+SHOWN = {("StageSpec", "gradient_checkpointing"), ("StageSpec", "features_once")}
 
 
 def parts(base: type[Part] = Part) -> Iterator[type[Part]]:
