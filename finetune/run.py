@@ -134,6 +134,7 @@ class Run:
         """What the stage's epochs run over."""
         view = training_view(table.stage.augmentation, self.blueprint.training_preprocessing)
         train = self.source(self.dataset.train, view)
+        self.filled = None
         if table.features is not None:
             feed = self._feature_feed(index, table, train)
             if feed is not None:

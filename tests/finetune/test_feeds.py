@@ -74,7 +74,7 @@ def test_images_that_count_the_same_have_no_weights_and_validation_never_has(dat
 
 def test_each_feature_comes_with_its_own_label(dataset, feed):
     made = feed(FeatureFeed, dataset, Sampling(SAMPLERS["shuffle"](dataset, 5, 0, 0), 5))
-    own = {}
+    own: dict[tuple[float, ...], int] = {}
     for inputs, labels, *_ in (*made.train(0), *made.train(1)):
         for row, label in zip(inputs, labels.tolist(), strict=True):
             assert own.setdefault(tuple(row.tolist()), label) == label
