@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from finetune.boundary import Boundary, NoBoundary, boundary_of
+from finetune.boundary import Boundary
 from finetune.freezing import Freezing
 from finetune.network import Blueprint
 from finetune.spec.augmentations import Light, NoAugmentation
 from finetune.spec.job import ResolvedSpec
 from finetune.spec.stages import StageSpec
+from finetune.still_part import NoBoundary, boundary_of
 
 DEFAULT_MEMORY = 2 * 2**30  # bytes of features in memory; more are kept on the disk
 LARGEST = 4  # times the numbers of an image; reading more than that costs what computing it does

@@ -1,24 +1,19 @@
 """Features from the cache, where the same network has taken the same images to the same bytes before."""
 
-import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache as once
 from functools import cached_property
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
-import finetune.data
 from finetune.boundary import Boundary
 from finetune.cache import Cache, key_of
 from finetune.data.fingerprints import of_samples
 from finetune.data.loading import Batch
 from finetune.device import Compute
+from finetune.feature_keys import code_of, digest_of, machine, own_code
 from finetune.feature_views import PLAIN, View
 from finetune.features import Room
 from finetune.feeds import Source
@@ -65,6 +60,7 @@ class _Job:
 
     prefix: _Prefix
     source: Source
+    files: str | None  # the fingerprint of the split
     view: View
     fold: bool = False
 
@@ -108,8 +104,9 @@ class FeatureStore:
         if kept is None or (kept == "disk" and trained.key is None):
             return None
         take = self._in_memory if kept == "memory" else self._on_disk
-        of_train = take([_Job(trained, train, view, self._fold) for view in views])
-        of_val = take([_Job(evaluated, val, PLAIN)])
+        files = self._files(train)
+        of_train = take([_Job(trained, train, files, view, self._fold) for view in views])
+        of_val = take([_Job(evaluated, val, self._files(val), PLAIN)])
         if of_train is None or of_val is None:
             return None
         return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached)
@@ -120,7 +117,7 @@ class FeatureStore:
         rows = torch.empty(len(jobs) * count, layout.numbers, dtype=layout.dtype, device=source.device)
         for job, part in zip(jobs, torch.split(rows, count), strict=True):
             key = self._key(job)
-            kept = self._cache.get("features", key) if self._cache and key else None
+            kept = self._cache.map("features", key) if self._cache and key else None
             if kept is not None:
                 self._cached += count
                 part.copy_(unpack(kept))
@@ -175,27 +172,30 @@ class FeatureStore:
 
     def _key(self, job: _Job) -> str | None:
         """Of all that the bytes depend on; None where they are not to be kept."""
-        source = job.source
-        if self._cache is None or job.prefix.key is None:
-            return None
-        try:
-            samples = of_samples(source.loader.samples, self._root)
-        except OSError:  # computing says what is wrong with the file
+        if job.prefix.key is None or job.files is None:
             return None
         return key_of(
-            samples,
-            source.preprocessing,
+            job.files,
+            job.source.preprocessing,
             job.view.name,
             job.prefix.key,
             job.fold,
-            source.loader.batch_size,  # a product's rounding depends on the number of its rows
+            job.source.loader.batch_size,  # a product's rounding depends on the number of its rows
         )
+
+    def _files(self, source: Source) -> str | None:
+        if self._cache is None:
+            return None
+        try:
+            return of_samples(source.loader.samples, self._root)
+        except OSError:  # computing says what is wrong with the file
+            return None
 
     def _weights(self, model: nn.Module, boundary: Boundary) -> tuple[str, ...]:
         """What tells the prefix from others; nothing where nothing is kept."""
         if self._cache is None:
             return ()
-        return boundary.signature, _digest_of(boundary.still(model)), _digest_of_code(model)
+        return boundary.signature, digest_of(boundary.still(model)), code_of(model)
 
     @torch.no_grad()
     def _look(
@@ -221,65 +221,13 @@ class FeatureStore:
             key = key_of(
                 self._backbone,
                 weights,
-                _digest(answer),
+                digest_of({"answer": answer}),
                 layout,
-                _own_code(),
+                own_code(),
                 self._compute.precision,
-                _machine(source.device),
+                machine(source.device),
             )
         return _Prefix(run, layout, key, example)
-
-
-def _machine(device: torch.device) -> tuple[object, ...]:
-    return (
-        str(torch.__version__),
-        str(torchvision.__version__),
-        device.type,
-        torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        torch.backends.cpu.get_cpu_capability(),
-        torch.get_num_threads(),
-    )
-
-
-def _digest_of(tensors: dict[str, Tensor]) -> str:
-    """Over names and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.stride()}\n".encode())
-        digest.update(_memory(tensor))
-    return digest.hexdigest()
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.sha256(_memory(tensor)).hexdigest()
-
-
-def _memory(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor, in the order in which they lie where that needs no copy."""
-    tensor = tensor.detach().cpu()
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        tensor = tensor.permute(0, 2, 3, 1)
-    return bytes_of(tensor.contiguous())
-
-
-def _digest_of_code(model: nn.Module) -> str:
-    """Over the files that the classes of all modules stand in: an operator's own have no version number."""
-    files = set()
-    for kind in {type(module) for module in model.modules()}:
-        with suppress(TypeError, OSError):  # a class that was typed into a notebook
-            files.add(inspect.getfile(kind))
-    return key_of(sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files))
-
-
-@once
-def _own_code() -> str:
-    """Over our files on the way from an image's file to its features."""
-    data = Path(inspect.getfile(finetune.data)).parent
-    files = [*sorted(data.glob("*.py")), *(data.parent / f"{name}.py" for name in ON_THE_WAY)]
-    return key_of([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
-
-
-ON_THE_WAY = ("boundary", "device", "feature_views", "feeds", "folding", "kept_features", "rows", "seeds")
 
 
 def _made_up(side: int) -> Tensor:

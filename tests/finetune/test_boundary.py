@@ -8,9 +8,10 @@ from torch import nn
 
 from finetune import freezing as freezings
 from finetune.backbones import Registry, skeleton
-from finetune.boundary import Cut, HeadInput, NoBoundary, boundary_of
+from finetune.boundary import Cut, HeadInput
 from finetune.freezing import freezing_of
 from finetune.spec import StageSpec
+from finetune.still_part import NoBoundary, boundary_of
 
 
 @pytest.fixture
@@ -238,10 +239,10 @@ def test_other_threads_batches_do_not_confuse_the_tracing(registry, cut):
     thread = threading.Thread(target=keep_busy)
     thread.start()
     try:
-        from finetune import boundary
+        from finetune import still_part
 
         for freeze, before, _ in FOUND * 3:
-            boundary._found.cache_clear()
+            still_part._found.cache_clear()
             assert cut(freeze)[0].before == before
     finally:
         over.set()

@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune import kept_features
-from finetune.boundary import HeadInput, boundary_of
+from finetune import feature_keys, kept_features
+from finetune.boundary import HeadInput
 from finetune.cache import Cache
 from finetune.data.augmentation import training_view
 from finetune.data.dataset import open_dataset
@@ -24,6 +24,7 @@ from finetune.feeds import Source
 from finetune.freezing import freezing_of
 from finetune.kept_features import FeatureStore
 from finetune.spec import DatasetSpec, StageSpec
+from finetune.still_part import boundary_of
 
 CPU = torch.device("cpu")
 NET = """
@@ -224,7 +225,7 @@ def keys(monkeypatch, fill):
 
     def of(*args, **options):
         seen = []
-        monkeypatch.setattr(Cache, "get", lambda cache, kind, key: seen.append(key))
+        monkeypatch.setattr(Cache, "map", lambda cache, kind, key: seen.append(key))
         fill(*args, **options)
         return seen
 
@@ -385,13 +386,13 @@ def test_other_code_has_another_key_even_where_it_answers_the_same(keys, tmp_pat
 
 def test_our_own_code_on_the_way_is_part_of_the_key(keys, monkeypatch):
     before = keys()
-    monkeypatch.setattr(kept_features, "_own_code", lambda: "another version's")
+    monkeypatch.setattr(kept_features, "own_code", lambda: "another version's")
     assert set(keys()).isdisjoint(before)
 
 
 def test_the_files_that_make_our_own_code_are_there():
-    kept_features._own_code.cache_clear()
-    assert len(kept_features._own_code()) == 64
+    feature_keys.own_code.cache_clear()
+    assert len(feature_keys.own_code()) == 64
 
 
 @pytest.mark.parametrize("room", [MEMORY, DISK], ids=ROOMS)

@@ -7,7 +7,7 @@ from torch import nn
 
 from finetune.backbones import check_image_size, parameter_count, skeleton
 from finetune.backbones import torchvision as tv
-from finetune.boundary import Cut, boundary_of
+from finetune.boundary import Cut
 from finetune.errors import SpecInvalid
 from finetune.freezing import freezing_of
 from finetune.groups import groups_of
@@ -15,6 +15,7 @@ from finetune.modules import blocks, within
 from finetune.network import logits_and_auxiliary
 from finetune.spec.schedules import LrPlan
 from finetune.spec.stages import FreezeBackbone, FreezeNone, StageSpec
+from finetune.still_part import boundary_of
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
 WITH_AUXILIARY = {"googlenet": 2, "inception_v3": 1}
