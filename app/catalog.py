@@ -72,6 +72,7 @@ class Catalog:
             FinetuneError: the data or the weights do not allow a plan.
         """
         from finetune.data.dataset import open_dataset
+        from finetune.features import Room
         from finetune.network import draw
         from finetune.plan import make_plan
         from finetune.tables import tables_of
@@ -80,7 +81,8 @@ class Catalog:
         dataset = open_dataset(settings.data_dir, resolved.dataset, resolved.seed)
         job_file = self._job_file(resolved.backbone)
         blueprint = draw(resolved, self.registry, dataset.classes, settings.weights_dir, job_file)
-        return make_plan(resolved, blueprint, dataset, tables_of(resolved, blueprint, dataset))
+        room = Room(settings.feature_memory_bytes, settings.cache_bytes)
+        return make_plan(resolved, blueprint, dataset, tables_of(resolved, blueprint, dataset, room))
 
     def _job_weights_problems(self, weights: JobWeights) -> list[Problem]:
         if checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint) is not None:

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes of decoded images and features that are kept for later jobs; 0 keeps none.",
     )
+    feature_memory_bytes: int = Field(
+        default=2 * 2**30,
+        ge=0,
+        description="Bytes of a stage's features that stay in memory; larger ones are read from the cache.",
+    )
     upload_bytes: int = Field(
         default=20 * 2**30,
         ge=0,

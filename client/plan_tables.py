@@ -3,9 +3,10 @@
 from itertools import groupby
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
-from client.plans import Plan, PlannedRates, PlannedStage, StoredImages
+from client.plans import Plan, PlannedFeatures, PlannedRates, PlannedStage, StoredImages
 from client.tables import rate, show, table_of
 from client.text import one_line
 
@@ -71,10 +72,20 @@ def stage_lines(number: int, stage: PlannedStage) -> list[str]:
     if stage.compile == "on":
         parts.append("compiled")
     parts += stage.options
-    return [
+    lines = [
         one_line("; ".join(parts)),
         f"trains {stage.trained_parameters:,} parameters, freezes {stage.frozen_parameters:,}",
     ]
+    return [*lines, features_line(stage.features)] if stage.features is not None else lines
+
+
+def features_line(features: PlannedFeatures) -> str:
+    """What is computed once, how large it is, and what that saves."""
+    views = f" in {features.views} views each" if features.views > 1 else ""
+    images = f"{features.train_images} training images{views}, {features.val_images} validation images"
+    size = f"at most {decimal(features.bytes)} {'in memory' if features.kept == 'memory' else 'on disk'}"
+    saving = f"saves {features.saving:.0%} of the computing"
+    return one_line(f"computes once what comes before {features.before}: {images}; {size}; {saving}")
 
 
 def frozen_table(stage: PlannedStage) -> Table:

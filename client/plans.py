@@ -67,6 +67,18 @@ class PlannedRates(Answer):
     last: dict[str, float]
 
 
+class PlannedFeatures(Answer):
+    """What is computed once for each image and view, and what keeping it takes; `saving` is a share."""
+
+    before: str
+    views: int
+    train_images: int
+    val_images: int
+    bytes: int
+    kept: str
+    saving: float
+
+
 class PlannedStage(Answer):
     """One stage: what is frozen, what is trained, and at which rates."""
 
@@ -78,6 +90,7 @@ class PlannedStage(Answer):
     optimizer: str | None = None
     features_once: bool = False
     compile: str = "auto"
+    features: PlannedFeatures | None = None
     frozen: list[FrozenModule] = Field(default_factory=list)
     frozen_parameters: int = 0
     trained_parameters: int = 0

@@ -15,7 +15,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -91,14 +91,19 @@ class Cache:
         Room is made by evicting what has not been used for longest, and for `idle_seconds` at least. With
         more entries in use than fit, the first ones then stay, where each would else evict the next needed.
         """
+        self.fill(kind, key, sum(part.nbytes for part in parts), parts, idle_seconds)
+
+    def fill(
+        self, kind: str, key: str, size: int, parts: Iterable[memoryview], idle_seconds: float = 0.0
+    ) -> None:
+        """Keeps parts of `size` bytes in all as `put` does, each made when there is room for all of them."""
         path = self._path(kind, key)
         temporary = path.with_name(f".{key}.{secrets.token_hex(8)}")
         with suppress(OSError):  # no room on the disk, no right to write, or a lock that does not come free
             if path.exists():
                 return
             try:
-                size = HEADER.size + sum(part.nbytes for part in parts)
-                if self._reserve(temporary, size, idle_seconds):
+                if self._reserve(temporary, HEADER.size + size, idle_seconds):
                     _write(temporary, parts)
                     temporary.replace(path)
                     self._whole.add((kind, key))
@@ -187,15 +192,16 @@ def _header(file: BufferedReader) -> tuple[int, int] | None:
     return (length, checksum) if magic == MAGIC and length == size else None
 
 
-def _write(temporary: Path, parts: Sequence[memoryview]) -> None:
+def _write(temporary: Path, parts: Iterable[memoryview]) -> None:
     length = checksum = 0
-    for part in parts:
-        length += part.nbytes
-        checksum = zlib.crc32(part, checksum)
     with temporary.open("r+b") as file:
-        file.write(HEADER.pack(MAGIC, length, checksum))
+        file.seek(HEADER.size)
         for part in parts:
+            length += part.nbytes
+            checksum = zlib.crc32(part, checksum)
             file.write(part)
+        file.seek(0)
+        file.write(HEADER.pack(MAGIC, length, checksum))
 
 
 @contextmanager

@@ -45,12 +45,18 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class FeaturesReady:
-    """A stage has its features: of so many images computed now, of so many taken from the cache."""
+    """A stage has its features: of so many images computed now, of so many taken from the cache.
+
+    Each of the training images' `views` counts. All together are `bytes` long, and in `kept`: memory or disk.
+    """
 
     stage: str
     stage_index: int
     computed: int
     cached: int
+    views: int
+    bytes: int
+    kept: str
 
 
 @dataclass(frozen=True)

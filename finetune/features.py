@@ -1,87 +1,129 @@
-"""Features once: where only the head is trained and each image has one view, the rest runs once per image.
+"""Features once: which part of a stage's computing is the same in every epoch, and what keeping it takes.
 
-What the head takes is kept in memory, and the stage's epochs run over it.
+What the part of the network that stands still gives is computed once for each image and view, and the
+stage's epochs run over it: see `finetune.boundary` for where that part ends.
 """
 
-import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
+from finetune.boundary import Boundary
 from finetune.freezing import Freezing
-from finetune.modules import owner, within
-from finetune.spec.augmentations import NoAugmentation
+from finetune.network import Blueprint
+from finetune.spec.augmentations import Light, NoAugmentation
+from finetune.spec.job import ResolvedSpec
 from finetune.spec.stages import StageSpec
+from finetune.still_part import NoBoundary, boundary_of
 
-MEMORY_LIMIT = 2 * 2**30  # bytes of features; a larger dataset is computed anew each epoch
+DEFAULT_MEMORY = 2 * 2**30  # bytes of features in memory; more are kept on the disk
+LARGEST = 4  # times the numbers of an image; reading more than that costs what computing it does
+
+Kept = Literal["memory", "disk"]
 
 
 @dataclass(frozen=True)
-class HeadInput:
-    """What the head takes of one image, and whether what it gives is what the network gives."""
+class Room:
+    """Bytes of features that a stage may keep in memory, and those that it may keep on the disk instead."""
 
-    shape: tuple[int, ...]
-    gives_the_output: bool
+    memory: int = DEFAULT_MEMORY
+    disk: int = 0
 
-    def bytes(self, images: int) -> int:
-        """Memory for the features of so many images in float32."""
-        return images * 4 * int(torch.tensor(self.shape).prod())
-
-
-def head_input(skeleton: nn.Module, head: str, image_size: int) -> HeadInput | None:
-    """Sends a batch through the skeleton and looks at the head; None where that cannot be done."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    thread = threading.get_ident()
-
-    def look(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if threading.get_ident() == thread:  # others may send batches through it just now
-            seen.append((args[0], output))
-
-    hook = skeleton.get_submodule(head).register_forward_hook(look)
-    try:
-        with torch.no_grad():
-            output = skeleton(torch.empty(2, 3, image_size, image_size, device="meta"))
-    except Exception:  # a registered network may look at values, which a skeleton has none of
-        return None
-    finally:
-        hook.remove()
-    if not seen:
-        return None
-    taken, given = seen[-1]
-    return HeadInput(tuple(taken.shape[1:]), len(seen) == 1 and given is output)
+    def place(self, size: int) -> Kept | None:
+        """Where so many bytes go; None where there is no room for them."""
+        if size <= self.memory:
+            return "memory"
+        return "disk" if size <= self.disk else None
 
 
-def only_head_trains(model: nn.Module, heads: tuple[str, ...], stage: StageSpec, freezing: Freezing) -> bool:
-    """Whether a stage's images have one view each and everything but the one head stands still."""
-    names = [name for name, _ in model.named_modules()]
-    trained = {name for name in names if name not in freezing.eval_modules and name}
-    head = set(within(names, heads))
-    above = {name for name in names if any(h.startswith(f"{name}.") for h in heads)}
-    owners = {owner(name) for name, _ in model.named_parameters() if name not in freezing.parameters}
-    return (
-        isinstance(stage.augmentation, NoAugmentation)
-        and stage.mix is None  # a mixed image is new in each epoch
-        and len(heads) == 1
-        and trained <= head | above
-        and owners <= head
-        and bool(head & trained)
-    )
+@dataclass(frozen=True)
+class Features:
+    """What a stage computes once.
 
-
-def compute(model: nn.Module, head: str, images: Iterable[Tensor]) -> Tensor:
-    """What the head takes of each image, (images, *shape), float32, on the model's device.
-
-    `images` are batches as the network takes them. The model is left in eval mode.
+    `views` of each training image and one of each validation image; `size` in bytes, as many as there may be
+    in the job's precision. `saving` is the share of the stage's multiply-adds that is not done again, from
+    nothing in the cache; a backward pass counts as two forward ones.
     """
-    taken: list[Tensor] = []
-    hook = model.get_submodule(head).register_forward_pre_hook(lambda m, args: taken.append(args[0].detach()))
-    model.eval()
+
+    boundary: Boundary
+    views: int
+    train_images: int
+    val_images: int
+    size: int
+    kept: Kept
+    saving: float
+
+
+def features_of(
+    spec: ResolvedSpec,
+    stage: StageSpec,
+    blueprint: Blueprint,
+    freezing: Freezing,
+    images: tuple[int, int],
+    room: Room,
+) -> Features | str:
+    """What a stage on so many training and validation images computes once, or why nothing."""
+    why_not = _why_not(stage)
+    if why_not:
+        return why_not
+    backbone, built_for = blueprint.backbone, blueprint.preprocessing.crop
+    side = blueprint.training_preprocessing.crop
     try:
-        with torch.no_grad():
-            for batch in images:
-                model(batch)
-    finally:
-        hook.remove()
-    return torch.cat(taken)
+        boundary = boundary_of(backbone, blueprint.head.outputs, built_for, side, freezing)
+    except NoBoundary as error:
+        return str(error)
+    views, numbers = views_of(stage), prod(boundary.shape)
+    saving = _saving(boundary, stage.epochs, views, images)
+    if numbers > LARGEST * 3 * side**2:
+        times = numbers / (3 * side**2)
+        return f"the features before {boundary.before} are {times:.0f} times as large as the images"
+    if saving < 0:
+        return f"{views} views for {stage.epochs} epoch save nothing"
+    width = 2 if spec.precision in ("bf16", "fp16") else 4
+    size = width * numbers * (views * images[0] + images[1])
+    kept = room.place(size)
+    if kept is None:
+        return too_large(size, room)
+    return Features(boundary, views, *images, size, kept, saving)
+
+
+def too_large(size: int, room: Room) -> str:
+    """Why there is no room."""
+    return f"too large: {_readable(size)} of features, budget {_readable(max(room.memory, room.disk))}"
+
+
+def views_of(stage: StageSpec) -> int:
+    """How many views of each training image a stage that computes them once has."""
+    if isinstance(stage.augmentation, NoAugmentation):
+        return 1
+    if isinstance(stage.augmentation, Light):
+        return 2
+    assert stage.feature_views is not None, "each epoch has views of its own"
+    return min(stage.feature_views, stage.epochs)
+
+
+def _why_not(stage: StageSpec) -> str | None:
+    """What in a stage itself makes its images new in each epoch."""
+    if not stage.features_once:
+        return "features_once is false"
+    if stage.mix is not None:
+        return f"{stage.mix.name} makes new images in each epoch"
+    if not isinstance(stage.augmentation, NoAugmentation | Light) and stage.feature_views is None:
+        return f"{stage.augmentation.name} draws new views in each epoch; feature_views keeps some"
+    return None
+
+
+def _saving(boundary: Boundary, epochs: int, views: int, images: tuple[int, int]) -> float:
+    before, behind = boundary.prefix_cost, boundary.suffix_cost
+    train, val = images
+    anew = epochs * (train * (before + 3 * behind) + val * (before + behind))
+    repeated = (epochs - views) * train * before + (epochs - 1) * val * before
+    return repeated / anew if anew else 0.0
+
+
+def _readable(size: int) -> str:
+    """Bytes in a unit that makes them short."""
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_:
+            return f"{size / bytes_:.3g} {unit}"
+    return f"{size} bytes"

@@ -1,4 +1,4 @@
-"""What a stage's epochs run over: images through the whole network, or features through the head alone."""
+"""What a stage's epochs run over: images through the whole network, or features through the rest of it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from finetune.data.ahead import ahead, copied_ahead
 from finetune.data.loading import Batch, Loader
 from finetune.data.preprocessing import Preprocessing
 from finetune.data.sampling import Batches, Sampling, batches_of
-from finetune.features import compute
+from finetune.rows import Rows
 
 Made = TypeVar("Made")
 Inputs = Iterator[tuple[Tensor, Tensor]]  # (inputs, labels) on the device
@@ -99,41 +99,44 @@ class ImageFeed:
         return self._val.place(self._val.loader.in_order())
 
 
-def features_of(model: nn.Module, head: str, source: Source) -> Tensor:
-    """What the head takes of each image of a source, in the dataset's order. See `compute`."""
-    return compute(model, head, (images for images, _ in source.place(source.loader.in_order())))
-
-
 class FeatureFeed:
-    """Features, computed once at the stage's start, through the head alone."""
+    """Features, computed once, through the part of the network behind them.
+
+    `views` says which view of each image an epoch's batches have.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
-        head: str,
-        train: Source,
-        val: Source,
+        forward: Callable[[Tensor], Tensor],
+        train: tuple[Rows, Source],
+        val: tuple[Rows, Source],
         sampling: Sampling,
-        features: Callable[[nn.Module, str, Source], Tensor] = features_of,
+        views: Callable[[int, Batches], list[list[int]]],
     ) -> None:
-        self.forward: Callable[[Tensor], Tensor] = model.get_submodule(head)
-        self._batch_size, self._sampling = train.loader.batch_size, sampling
-        self._train = features(model, head, train), train.loader.labels().to(train.device)
-        self._weights = train.loader.weights()
-        self._val = features(model, head, val), val.loader.labels().to(val.device)
+        self.forward = forward
+        self._sampling, self._views = sampling, views
+        self._train, self._val = (
+            (rows, source.loader.labels().to(source.device)) for rows, source in (train, val)
+        )
+        self._weights = train[1].loader.weights()
+        self._val_batches = batches_of(range(val[0].count), val[1].loader.batch_size)
 
     @staticmethod
-    def _pick(split: tuple[Tensor, Tensor], batches: Batches) -> Inputs:
-        features, labels = split
-        for batch in batches:
-            index = torch.tensor(batch, device=features.device)
-            yield features[index], labels[index]
+    def _pick(split: tuple[Rows, Tensor], batches: Batches, views: list[list[int]]) -> Inputs:
+        rows, labels = split
+        sizes = [len(batch) for batch in batches]
+        images = [image for batch in batches for image in batch]
+        places = rows.places(images, [view for batch in views for view in batch])
+        indices = torch.tensor(images).to(labels.device, non_blocking=True)
+        for here, index in zip(torch.split(places, sizes), torch.split(indices, sizes), strict=True):
+            yield rows.pick(here), labels[index]
 
     def train(self, epoch: int) -> Iterator[Labelled]:
         """See `Feed`."""
         batches = self._sampling.batches(epoch)
-        return weighed(self._pick(self._train, batches), batches, self._weights)
+        picked = self._pick(self._train, batches, self._views(epoch, batches))
+        return weighed(picked, batches, self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""
-        return self._pick(self._val, batches_of(range(len(self._val[1])), self._batch_size))
+        return self._pick(self._val, self._val_batches, [[0] * len(batch) for batch in self._val_batches])

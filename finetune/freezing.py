@@ -1,10 +1,9 @@
 """Freeze policies: from a policy to the frozen modules, applying it, and proving that nothing moved.
 
 Frozen means: `requires_grad` is false, the parameter is in no group, the module runs in eval mode. After
-each epoch the frozen parameters and buffers must have the fingerprint that they had before it.
+each epoch the frozen parameters and buffers must have the bytes that they had before the stage.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -133,12 +132,15 @@ def alternates(model: nn.Module, heads: tuple[str, ...], freezing: Freezing) -> 
 
 
 class FrozenGuard:
-    """Holds the fingerprint of a stage's frozen tensors and proves that they are as they were."""
+    """Holds a copy of a stage's frozen tensors and proves that they are as they were.
+
+    Comparing with a copy takes a quarter of the time of a checksum, and a GPU's tensors stay there.
+    """
 
     def __init__(self, model: nn.Module, freezing: Freezing) -> None:
         self._model = model
         self._names = (*freezing.parameters, *freezing.buffers)
-        self._before = self._fingerprints()
+        self._before = {name: tensor.clone() for name, tensor in self._tensors().items()}
 
     def verify(self, stage: str, epoch: int) -> None:
         """Compares with the start.
@@ -146,17 +148,26 @@ class FrozenGuard:
         Raises:
             FrozenChanged: a tensor has other bytes; names the first.
         """
-        now = self._fingerprints()
-        changed = [name for name in self._names if now[name] != self._before[name]]
+        now = self._tensors()
+        changed = [name for name in self._names if not _same_bytes(now[name], self._before[name])]
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise FrozenChanged(f"stage {stage!r} froze {changed[0]}{more}, and epoch {epoch} changed it")
 
-    def _fingerprints(self) -> dict[str, bytes]:
+    def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
-        return {name: _digest(tensors[name]) for name in self._names}
+        return {name: tensors[name].detach() for name in self._names}
 
 
-def _digest(tensor: torch.Tensor) -> bytes:
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return hashlib.sha256(data).digest()
+def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal to the bit: zeros of either sign are two, and what is no number equals itself."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    if a.stride() == b.stride() and a.ndim == 4 and a.is_contiguous(memory_format=torch.channels_last):
+        a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)  # as they lie in memory: without a copy
+    a, b = (t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    if (
+        len(a) | a.storage_offset() | b.storage_offset()
+    ) % 8 == 0:  # eight bytes at a time: several times as fast
+        a, b = a.view(torch.int64), b.view(torch.int64)
+    return torch.equal(a, b)

@@ -1,128 +1,238 @@
 """Features from the cache, where the same network has taken the same images to the same bytes before."""
 
-import hashlib
-import inspect
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
+from finetune.boundary import Boundary
 from finetune.cache import Cache, key_of
 from finetune.data.fingerprints import of_samples
 from finetune.data.loading import Batch
-from finetune.features import compute
-from finetune.feeds import Source, features_of
-from finetune.packing import pack, unpack
+from finetune.device import Compute
+from finetune.feature_keys import code_of, digest_of, machine, own_code
+from finetune.feature_views import PLAIN, KeptView
+from finetune.features import Room
+from finetune.feeds import Source
+from finetune.folding import folded
+from finetune.packing import bytes_of, header_of, pack, unpack
+from finetune.rows import Layout, Rows
 
 
-class Features:
-    """Computes what a head takes of a split, or finds it in the cache.
+@dataclass
+class Filled:
+    """A stage's features, and what they took."""
 
-    `backbone` says which network it is; its weights are looked at.
+    train: Rows
+    val: Rows
+    views: int
+    bytes: int
+    kept: str
+    computed: int  # images, each view counted
+    cached: int
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """The still part of a network at work, with an image to fold it by.
+
+    `key` is of all about it that the bytes depend on; None where the network is not the same after a batch:
+    what it gives is not kept.
     """
 
-    def __init__(self, cache: Cache | None, root: Path, backbone: object) -> None:
-        self._computed = self._taken = 0
+    run: nn.Module
+    layout: Layout
+    key: str | None
+    example: Tensor
+
+    @cached_property
+    def folded(self) -> nn.Module:
+        """The same with BatchNorm inside its convolutions, made when it is first needed."""
+        return folded(self.run, self.example)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One view of a split's images, to be computed or found."""
+
+    prefix: _Prefix
+    source: Source
+    files: str | None  # the fingerprint of the split
+    view: KeptView
+    fold: bool = False
+
+
+class FeatureStore:
+    """Computes what crosses a boundary, or finds it in the cache.
+
+    `backbone` says which network it is; the weights of its still part are looked at. `fold` makes
+    BatchNorm a part of the convolutions in training features, where the precision is below fp32.
+    """
+
+    def __init__(
+        self, cache: Cache | None, root: Path, backbone: object, compute: Compute, room: Room, fold: bool
+    ) -> None:
         self._cache, self._root, self._backbone = cache, root, backbone
+        self._compute, self._room = compute, room
+        self._fold = fold and compute.precision != "fp32"
+        self._computed = self._cached = 0
 
-    def __call__(self, model: nn.Module, head: str, source: Source) -> Tensor:
-        """See `features_of`."""
-        key = self._key(model, head, source) if self._cache else None
-        kept = self._cache.get("features", key) if self._cache and key else None
-        if kept is not None:
-            self._taken += source.loader.count
-            return unpack(kept).to(source.device)
-        features = features_of(model, head, source)
-        self._computed += source.loader.count
-        if self._cache and key:
-            self._cache.put("features", key, pack(features.cpu()))
-        return features
+    def fill(
+        self,
+        model: nn.Module,
+        boundary: Boundary,
+        train: Source,
+        val: Source,
+        views: Sequence[KeptView],
+        side: int,
+    ) -> Filled | None:
+        """The features of the training images' views, of `side` pixels, and of the validation images.
 
-    def counted(self) -> tuple[int, int]:
-        """Of how many images features were computed, and taken from the cache, since it was last asked."""
-        counts, self._computed, self._taken = (self._computed, self._taken), 0, 0
-        return counts
-
-    def _key(self, model: nn.Module, head: str, source: Source) -> str | None:
-        """Of all that the bytes depend on; None for a network that is not the same after a batch."""
-        weights = _digest_of_all_but(head, model)
-        answer = _answer(model, head, source)
-        if answer is None:
+        None where there is no room for them after all. Leaves the model in eval mode.
+        """
+        self._computed = self._cached = 0
+        weights = self._weights(model.eval(), boundary)
+        evaluated = self._look(model, boundary, val, val.preprocessing.crop, weights)
+        same = side == val.preprocessing.crop
+        trained = evaluated if same else self._look(model, boundary, train, side, weights)
+        size = trained.layout.bytes * len(views) * train.loader.count
+        size += evaluated.layout.bytes * val.loader.count
+        kept = self._room.place(size)
+        if kept is None or (kept == "disk" and trained.key is None):
             return None
-        try:
-            samples = of_samples(source.loader.samples, self._root)
-        except OSError:  # computing says what is wrong with the file
+        take = self._in_memory if kept == "memory" else self._on_disk
+        files = self._files(train)
+        of_train = take([_Job(trained, train, files, view, self._fold) for view in views])
+        of_val = take([_Job(evaluated, val, self._files(val), PLAIN)])
+        if of_train is None or of_val is None:
+            return None
+        return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached)
+
+    def _in_memory(self, jobs: Sequence[_Job]) -> Rows:
+        source, layout = jobs[0].source, jobs[0].prefix.layout
+        count = source.loader.count
+        rows = torch.empty(len(jobs) * count, layout.numbers, dtype=layout.dtype, device=source.device)
+        for job, part in zip(jobs, torch.split(rows, count), strict=True):
+            key = self._key(job)
+            kept = self._cache.map("features", key) if self._cache and key else None
+            if kept is not None:
+                self._cached += count
+                part.copy_(unpack(kept))
+                continue
+            at = 0
+            for batch in self._rows(job):
+                part[at : at + len(batch)] = batch
+                at += len(batch)
+            if self._cache and key:
+                self._cache.put("features", key, pack(part.cpu()))
+        return Rows([rows], layout, count, source.device)
+
+    def _on_disk(self, jobs: Sequence[_Job]) -> Rows | None:
+        source, layout = jobs[0].source, jobs[0].prefix.layout
+        parts = []
+        for job in jobs:
+            part = self._mapped(job)
+            if part is None:
+                return None
+            parts.append(part)
+        return Rows(parts, layout, source.loader.count, source.device)
+
+    def _mapped(self, job: _Job) -> Tensor | None:
+        key = self._key(job)
+        if self._cache is None or key is None:
+            return None
+        content = self._cache.map("features", key)
+        if content is None:
+            layout, count = job.prefix.layout, job.source.loader.count
+            header = header_of(layout.dtype, (count, layout.numbers), (layout.numbers, 1))
+            size = header.nbytes + count * layout.bytes
+            self._cache.fill("features", key, size, self._bytes(job, header))
+            content = self._cache.map("features", key)
+        else:
+            self._cached += job.source.loader.count
+        return None if content is None else unpack(content)
+
+    def _bytes(self, job: _Job, header: memoryview) -> Iterator[memoryview]:
+        yield header
+        yield from (bytes_of(rows.cpu()) for rows in self._rows(job))
+
+    @torch.no_grad()
+    def _rows(self, job: _Job) -> Iterator[Tensor]:
+        """The features of one batch after another."""
+        prefix = job.prefix
+        run = prefix.folded if job.fold else prefix.run
+        for images in job.view.images(job.source):
+            with self._compute.autocast():
+                features = run(images)
+            self._computed += len(images)
+            yield prefix.layout.rows(features)
+
+    def _key(self, job: _Job) -> str | None:
+        """Of all that the bytes depend on; None where they are not to be kept."""
+        if job.prefix.key is None or job.files is None:
             return None
         return key_of(
-            samples,
-            source.preprocessing,
-            self._backbone,
-            head,
-            weights,
-            answer,
-            _digest_of_code(model),
-            source.loader.batch_size,  # a product's rounding depends on the number of its rows
-            _machine(source.device),
+            job.files,
+            job.source.preprocessing,
+            job.view.name,
+            job.source.loader.view.size,
+            job.prefix.key,
+            job.fold,
+            job.source.loader.batch_size,  # a product's rounding depends on the number of its rows
         )
 
+    def _files(self, source: Source) -> str | None:
+        if self._cache is None:
+            return None
+        try:
+            return of_samples(source.loader.samples, self._root)
+        except OSError:  # computing says what is wrong with the file
+            return None
 
-def _machine(device: torch.device) -> tuple[object, ...]:
-    return (
-        str(torch.__version__),
-        str(torchvision.__version__),
-        device.type,
-        torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        torch.backends.cpu.get_cpu_capability(),
-        torch.get_num_threads(),
+    def _weights(self, model: nn.Module, boundary: Boundary) -> tuple[str, ...]:
+        """What tells the prefix from others; nothing where nothing is kept."""
+        if self._cache is None:
+            return ()
+        return boundary.signature, digest_of(boundary.still(model)), code_of(model)
+
+    @torch.no_grad()
+    def _look(
+        self, model: nn.Module, boundary: Boundary, source: Source, side: int, weights: tuple[str, ...]
+    ) -> _Prefix:
+        """Runs the prefix on a made-up image, which shows what crosses and how it lies in memory.
+
+        What it gives stands for all on that way without a name: torch's settings, the processor's kernels.
+        """
+        run, tensors = boundary.prefix(model), boundary.still(model)
+        buffers = {name: tensors[name] for name, _ in model.named_buffers() if name in tensors}
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        made_up = Batch(_made_up(side), torch.zeros(1))
+        example, _ = next(source.place(iter([made_up])))
+        with self._compute.autocast():
+            answer = run(example)
+        moved = [name for name, buffer in buffers.items() if not torch.equal(buffer, before[name])]
+        for name, buffer in buffers.items():
+            buffer.copy_(before[name])
+        layout = Layout.of(answer)
+        key = None
+        if self._cache is not None and not moved:
+            key = key_of(
+                self._backbone,
+                weights,
+                digest_of({"answer": answer}),
+                layout,
+                own_code(),
+                self._compute.precision,
+                machine(source.device),
+            )
+        return _Prefix(run, layout, key, example)
+
+
+def _made_up(side: int) -> Tensor:
+    """An image of noise, uint8 (1, 3, side, side)."""
+    return torch.randint(
+        0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-
-
-def _digest_of_all_but(head: str, model: nn.Module) -> str:
-    """Over the names and bytes of parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
-        if not name.startswith(f"{head}."):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _digest_of_code(model: nn.Module) -> str:
-    """Over the files that the classes of all modules stand in: an operator's own have no version number."""
-    files = set()
-    for kind in {type(module) for module in model.modules()}:
-        with suppress(TypeError, OSError):  # a class that was typed into a notebook
-            files.add(inspect.getfile(kind))
-    return key_of(sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files))
-
-
-def _answer(model: nn.Module, head: str, source: Source) -> str | None:
-    """A digest of what becomes of two made-up images on the way from decoded pixels to features.
-
-    It stands for whatever is on that way and has no name: code, settings of torch, kernels of the processor.
-    None where the network's buffers move with what goes by; they are put back.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        views = [source.loader.view(image) for image in _made_up(source.preprocessing.resize)]
-    batch = Batch(torch.stack(views), torch.zeros(2))
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    features = compute(model, head, (images for images, _ in source.place(iter([batch]))))
-    moved = [buffer for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])]
-    for name, buffer in model.named_buffers():
-        buffer.copy_(before[name])
-    if moved:
-        return None
-    return hashlib.sha256(features.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
-
-
-def _made_up(side: int) -> tuple[Tensor, Tensor]:
-    """Noise, and large patches of colour, both somewhat larger than the side and not square."""
-    height, width = side + 7, side + 31
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
-    patch = width // 8 + 1
-    patches = noise[:, :8, :8].repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-    return noise, patches[:, :height, :width]

@@ -1,6 +1,7 @@
 """Tensors as bytes and back, with their memory layout: kernels round by it, and so bytes depend on it."""
 
 import json
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,12 +18,19 @@ def pack(tensor: Tensor) -> list[memoryview]:
     extent = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     if extent != tensor.numel():
         raise ValueError("only a tensor that fills its memory can be packed")
-    about = {"dtype": str(tensor.dtype), "shape": list(tensor.shape), "stride": list(tensor.stride())}
-    text = json.dumps(about).encode()
+    return [header_of(tensor.dtype, tensor.shape, tensor.stride()), bytes_of(tensor)]
+
+
+def header_of(dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]) -> memoryview:
+    """What `pack` puts before a tensor's memory."""
+    text = json.dumps({"dtype": str(dtype), "shape": list(shape), "stride": list(stride)}).encode()
     header = len(text).to_bytes(4, "little") + text
-    header = header.ljust(-len(header) % ALIGNMENT + len(header))
-    flat = tensor.detach().as_strided((tensor.numel(),), (1,))
-    return [memoryview(header), flat.view(torch.uint8).numpy().data]
+    return memoryview(header.ljust(-len(header) % ALIGNMENT + len(header)))
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a tensor on the CPU that fills it, as it lies there."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def unpack(content: bytearray | memoryview) -> Tensor:

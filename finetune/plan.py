@@ -49,6 +49,22 @@ class EpochRates(PlanPart):
     last: dict[str, float]
 
 
+class PlannedFeatures(PlanPart):
+    """What is computed once: what the network gives `before` a module, for the views of these images.
+
+    `bytes` are as many as there may be in the job's precision, `kept` in "memory" or on "disk". `saving` is
+    the share of the stage's multiply-adds that is not done again in each epoch.
+    """
+
+    before: str
+    views: int
+    train_images: int
+    val_images: int
+    bytes: int
+    kept: Literal["memory", "disk"]
+    saving: float
+
+
 class PlannedStage(PlanPart):
     """What a stage does."""
 
@@ -60,6 +76,7 @@ class PlannedStage(PlanPart):
     optimizer: str
     features_once: bool
     compile: Literal["auto", "on", "off"] = "auto"
+    features: PlannedFeatures | None
     frozen: list[FrozenModule]
     frozen_parameters: int
     trained_parameters: int
@@ -168,10 +185,11 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
         optimizer=_phrase(stage.optimizer.model_dump(exclude={"decay_norms_and_biases"})),
         features_once=table.features_once,
         compile="off" if obstacle(table) or spec.range_test else spec.compile,
+        features=_features(table),
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
-        options=[*table.sampling.said, *_options(stage)],
+        options=[*table.sampling.said, *_options(stage), *_anew(table)],
         groups=[
             PlannedGroup(
                 name=group.name,
@@ -192,6 +210,28 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
             for epoch in range(stage.epochs)
         ],
     )
+
+
+def _features(table: StageTables) -> PlannedFeatures | None:
+    found = table.features
+    if found is None:
+        return None
+    return PlannedFeatures(
+        before=found.boundary.before,
+        views=found.views,
+        train_images=found.train_images,
+        val_images=found.val_images,
+        bytes=found.size,
+        kept=found.kept,
+        saving=round(found.saving, 3),
+    )
+
+
+def _anew(table: StageTables) -> list[str]:
+    """Why a stage with a frozen part computes it in each epoch, where one might expect otherwise."""
+    if table.anew_because is None or not table.freezing.parameters:
+        return []
+    return [f"features computed in each epoch: {table.anew_because}"]
 
 
 def _options(stage: StageSpec) -> list[str]:
@@ -295,9 +335,20 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool, class
         warnings.append(f"early_stopping has no effect: a patience of {stopping.patience} is the whole stage")
     if table.stage.sampler == "balanced" and class_weights == "balanced":
         warnings.append("the sampler and the class weights both balance the classes: small ones count double")
-    if table.stage.gradient_checkpointing and table.features_once:
+    if table.stage.gradient_checkpointing and not table.recomputed:
         warnings.append("gradient_checkpointing has no effect: the head alone runs, over features")
+    if table.stage.feature_views is not None:
+        warnings += _view_warnings(table)
     normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())
     if table.stage.batch_norm == "update" and not normalised:
         warnings.append('batch_norm "update" has no effect: no frozen module has BatchNorm')
     return warnings
+
+
+def _view_warnings(table: StageTables) -> list[str]:
+    views, epochs = table.stage.feature_views, table.stage.epochs
+    if table.anew_because is not None:
+        return [f"feature_views has no effect: {table.anew_because}"]
+    if views is not None and views > epochs:
+        return [f"feature_views {views} is more than the {epochs} epochs take: each has views of its own"]
+    return []

@@ -25,12 +25,15 @@ from finetune.data.stored import needed_sizes
 from finetune.data.vetting import Vetted, vet
 from finetune.errors import DatasetInvalid, FinetuneError, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
+from finetune.feature_views import training_views
+from finetune.features import Room
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
-from finetune.kept_features import Features
+from finetune.kept_features import FeatureStore, Filled
 from finetune.network import Blueprint, build, draw, preparations, resolve_with
 from finetune.objectives import Objective
 from finetune.plan import Plan, make_plan
 from finetune.preflight import resolved_problems
+from finetune.spec.augmentations import Light
 from finetune.spec.job import JobSpec, ResolvedSpec
 from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
@@ -57,7 +60,7 @@ class Run:
     data_workers: int
     images: Images
     vetted: Vetted
-    features: Features
+    features: FeatureStore
     compile_costs: KeptCosts
     data_folder: Path
     registry: Registry
@@ -66,6 +69,7 @@ class Run:
     kept: list[CheckpointFiles] = field(default_factory=list)
     best: BestFile | None = None
     compiled: bool | None = None  # whether the steps of the stage in which the run stands are
+    filled: Filled | None = None  # the stage's features, where they are computed once
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
@@ -140,9 +144,11 @@ class Run:
             table.stage.augmentation, self.blueprint.training_preprocessing, self.spec.preprocessing.stored
         )
         train = self.source(self.dataset.train, view)
-        if table.features_once:
-            head = self.blueprint.backbone.heads[0]
-            return FeatureFeed(self.model, head, train, self.val, table.sampling, self.features)
+        self.filled = None
+        if table.features is not None:
+            feed = self._feature_feed(index, table, train)
+            if feed is not None:
+                return feed
         return ImageFeed(self.model, train, self.val, table.sampling, self.spec.seed, index)
 
     def training_forward(self, table: StageTables, feed: Feed) -> tuple[Choice | None, Forward]:
@@ -164,6 +170,21 @@ class Run:
         )
         left = table.sampling.count * (table.stage.epochs - self.standing.epoch)
         return compiling.decide(self.spec.compile, trial, self.compile_costs, left, self.compiled)
+
+    def _feature_feed(self, index: int, table: StageTables, train: Source) -> Feed | None:
+        """Features, unless there is no room for them after all."""
+        assert table.features is not None
+        boundary, preprocessing = table.features.boundary, self.blueprint.training_preprocessing
+        if isinstance(table.stage.augmentation, Light):  # its two views are made of the one without a flip
+            train = self.source(
+                self.dataset.train, evaluation_view(preprocessing, self.spec.preprocessing.stored)
+            )
+        views, chosen = training_views(table.stage, self.spec.seed, index)
+        self.filled = self.features.fill(self.model, boundary, train, self.val, views, preprocessing.crop)
+        if self.filled is None:
+            return None
+        splits = (self.filled.train, train), (self.filled.val, self.val)
+        return FeatureFeed(boundary.suffix(self.model), *splits, table.sampling, chosen)
 
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
@@ -228,6 +249,7 @@ def prepare(
     job_file: Path | None,
     cache: Cache | None,
     checks_dir: Path | None,
+    feature_memory: int,
 ) -> Run:
     """Checks the data, builds the network, draws up the tables.
 
@@ -247,8 +269,10 @@ def prepare(
     images = replace(images, stamps=vetted.stamps)
     dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
-    tables = tables_of(resolved, blueprint, dataset)
     compute = devices.choose(device, resolved.precision)
+    room = Room(feature_memory, cache.budget if cache else 0)
+    in_precision = resolved.model_copy(update={"precision": compute.precision})
+    tables = tables_of(in_precision, blueprint, dataset, room)
     model = build(blueprint, resolved.seed, resolved.head.dropout)
     run = Run(
         spec=resolved,
@@ -264,7 +288,9 @@ def prepare(
         data_workers=data_workers,
         images=images,
         vetted=vetted,
-        features=Features(cache, images.root, blueprint.identity),
+        features=FeatureStore(
+            cache, images.root, blueprint.identity, compute, room, resolved.fold_batch_norm
+        ),
         compile_costs=KeptCosts(cache),
         data_folder=folder_of(data_dir, resolved.dataset.path),
         registry=registry,

@@ -4,19 +4,23 @@ from math import ceil
 
 from finetune.data.dataset import Dataset, check_objective
 from finetune.data.sampling import Sampling, sampling_of
-from finetune.features import MEMORY_LIMIT, head_input, only_head_trains
+from finetune.features import Features, Room, features_of
 from finetune.freezing import Freezing, freezing_of
 from finetune.groups import Grouping, groups_of
 from finetune.lr import group_rates
-from finetune.modules import blocks
+from finetune.modules import blocks, within
 from finetune.network import Blueprint
 from finetune.spec.job import ResolvedSpec
+
+NO_DISK = Room()
 
 
 class StageTables:
     """What the plan shows of a stage and the loop applies: freezing, groups, rates."""
 
-    def __init__(self, spec: ResolvedSpec, index: int, blueprint: Blueprint, dataset: Dataset) -> None:
+    def __init__(
+        self, spec: ResolvedSpec, index: int, blueprint: Blueprint, dataset: Dataset, room: Room
+    ) -> None:
         model, backbone, stage = blueprint.skeleton, blueprint.backbone, spec.stages[index]
         self.stage = stage
         self.name = str(stage.name)
@@ -33,10 +37,27 @@ class StageTables:
             stage.lr,
             spares=not stage.optimizer.decay_norms_and_biases,
         )
-        self.features_once = self._features_once(blueprint, len(dataset.train))
+        images = len(dataset.train), len(dataset.val)
+        found = features_of(spec, stage, blueprint, self.freezing, images, room)
+        self.features: Features | None = None if isinstance(found, str) else found
+        self.anew_because: str | None = found if isinstance(found, str) else None
         self.recomputed: tuple[str, ...] = ()  # blocks that the backward pass computes again
-        if stage.gradient_checkpointing and not self.features_once:
-            self.recomputed = tuple(blocks(model, backbone.containers, backbone.heads))
+        if stage.gradient_checkpointing:
+            self.recomputed = tuple(
+                self._behind(blocks(model, backbone.containers, backbone.heads), backbone.heads)
+            )
+
+    @property
+    def features_once(self) -> bool:
+        """Whether what the frozen part gives is computed once for each image and view."""
+        return self.features is not None
+
+    def _behind(self, found: list[str], heads: tuple[str, ...]) -> list[str]:
+        """Those of the blocks that run in each epoch, and for which keeping less is worth something."""
+        if self.features is None:
+            return found
+        still = self.freezing.eval_modules
+        return [block for block in found if block not in still and not within(heads, [block])]
 
     @property
     def trained_parameters(self) -> int:
@@ -48,19 +69,16 @@ class StageTables:
         factors = {group.name: group.factor for group in self.grouping.groups}
         return group_rates(self.stage, factors, self.steps_per_epoch, epoch, step)
 
-    def _features_once(self, blueprint: Blueprint, images: int) -> bool:
-        model, heads = blueprint.skeleton, blueprint.backbone.heads
-        if not only_head_trains(model, heads, self.stage, self.freezing):
-            return False
-        taken = head_input(model, heads[0], blueprint.training_preprocessing.crop)
-        return taken is not None and taken.gives_the_output and taken.bytes(images) <= MEMORY_LIMIT
 
-
-def tables_of(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset) -> list[StageTables]:
+def tables_of(
+    spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, room: Room = NO_DISK
+) -> list[StageTables]:
     """The tables of all stages of a spec whose dataset and network are known.
+
+    `room` is what features may take. A run's spec has the precision that `auto` stands for.
 
     Raises:
         SpecInvalid: the objective does not fit the dataset.
     """
     check_objective(spec.objective, dataset)
-    return [StageTables(spec, index, blueprint, dataset) for index in range(len(spec.stages))]
+    return [StageTables(spec, index, blueprint, dataset, room) for index in range(len(spec.stages))]

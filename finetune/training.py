@@ -28,6 +28,7 @@ from finetune.events import (
     StageStarted,
     Warned,
 )
+from finetune.features import DEFAULT_MEMORY
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
 from finetune.loss_watch import LossWatch
@@ -62,6 +63,7 @@ def train(
     cache_dir: str | Path | None = None,
     cache_bytes: int = DEFAULT_BYTES,
     checks_dir: str | Path | None = None,
+    feature_memory_bytes: int = DEFAULT_MEMORY,
 ) -> Iterator[Event]:
     """Fine-tunes a network as the spec says, and tells what happens as it happens.
 
@@ -85,6 +87,8 @@ def train(
         cache_dir: where images and features are kept for other runs; the result does not depend on it.
         cache_bytes: how large that may become; 0 keeps nothing.
         checks_dir: where what is known of the dataset's files is kept, so that other runs need not open them.
+        feature_memory_bytes: how large a stage's features may be to stay in memory; larger ones are read from
+            a file in `cache_dir`, if they fit. The result does not depend on it.
 
     Raises:
         FinetuneError: one of the tree in `finetune.errors`, before training or in it.
@@ -103,6 +107,7 @@ def train(
             job_file=job_file,
             cache=Cache(Path(cache_dir), cache_bytes) if cache_dir and cache_bytes else None,
             checks_dir=Path(checks_dir) if checks_dir else None,
+            feature_memory=feature_memory_bytes,
         )
         yield from _run(run, resume, keep_all)
     except torch.OutOfMemoryError as error:
@@ -179,8 +184,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
         table.name, index, run.standing.epoch + 1, table.trained_parameters, frozen, table.features_once
     )
     feed = run.feed(index, table)
-    if table.features_once:
-        yield FeaturesReady(table.name, index, *run.features.counted())
+    yield from _features(run, index, table)
     forward = yield from _forward(run, index, table, feed)
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
@@ -219,6 +223,19 @@ def _forward(run: Run, index: int, table: StageTables, feed: Feed) -> Generator[
         if began and not choice.compiled:
             yield Warned("the run began compiled and goes on without: its bytes may differ")
     return forward
+
+
+def _features(run: Run, index: int, table: StageTables) -> Iterator[Event]:
+    """What became of the features of a stage that was to compute them once."""
+    filled = run.filled
+    if filled is not None:
+        amounts = filled.views, filled.bytes, filled.kept
+        yield FeaturesReady(table.name, index, filled.computed, filled.cached, *amounts)
+    elif table.features is not None:
+        yield Warned(
+            f"stage {table.name!r} computes its features in each epoch: "
+            f"there was no room for about {table.features.size} bytes of them"
+        )
 
 
 def _epoch(

@@ -78,6 +78,7 @@ def _train(order: Order, connection: Connection) -> None:
         cache_dir=order.cache_dir,
         cache_bytes=order.cache_bytes,
         checks_dir=order.checks_dir,
+        feature_memory_bytes=order.feature_memory_bytes,
     )
     sent = 0.0
     for event in events:

@@ -31,6 +31,7 @@ class Order:
     cache_dir: Path | None = None
     cache_bytes: int = 0
     checks_dir: Path | None = None
+    feature_memory_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,9 @@ def _head_text(head: dict[str, Any]) -> str:
 def _features_text(event: FeaturesReady) -> str:
     computed = [f"of {event.computed} images computed"] if event.computed else []
     cached = [f"of {event.cached} images taken from the cache"] if event.cached else []
-    return f"stage {event.stage}: features {', '.join(computed + cached)}"
+    views = [f"{event.views} views of each training image"] if event.views > 1 else []
+    kept = [f"{event.bytes:,} bytes {'in memory' if event.kept == 'memory' else 'on disk'}"]
+    return f"stage {event.stage}: features {', '.join(computed + cached + views + kept)}"
 
 
 def _report_text(event: ReportReady) -> str:

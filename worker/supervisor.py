@@ -167,6 +167,7 @@ class Supervisor:
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
             checks_dir=settings.checks_dir,
+            feature_memory_bytes=settings.feature_memory_bytes,
         )
 
     def _job_file(self, claim: Claim) -> Path | None:

@@ -55,6 +55,23 @@ def _of_stage(spec: ResolvedSpec, stage: StageSpec, path: str) -> Iterator[Probl
             "images with several labels have no one class to balance: set class_weights of the objective"
         )
         yield Problem(f"{path}.sampler", message, "unfit_for_objective")
+    if stage.feature_views is not None:
+        unfit = _no_views(stage)
+        if unfit:
+            yield Problem(f"{path}.feature_views", f"{unfit}: leave feature_views out", "no_feature_views")
+
+
+def _no_views(stage: StageSpec) -> str | None:
+    """Why a stage cannot keep the features of a number of drawn views."""
+    if not stage.features_once:
+        return "no features are kept where features_once is false"
+    if stage.mix is not None:
+        return f"{stage.mix.name} makes new images in each epoch, whose features cannot be kept"
+    if stage.augmentation.name == "none":
+        return 'with augmentation "none" each image has one view, whose features are kept anyway'
+    if stage.augmentation.name == "light":
+        return 'with augmentation "light" each image has two views, whose features are both kept anyway'
+    return None
 
 
 def _no_such_metric(spec: ResolvedSpec, metric: str, path: str) -> Problem:

@@ -147,6 +147,11 @@ class JobSpec(Part):
         default="auto",
         description="torch.compile of the training network. auto: where the steps repay it on this machine.",
     )
+    fold_batch_norm: bool = Field(
+        default=True,
+        description="In bf16 and fp16, make the frozen part's BatchNorms a part of its convolutions, where "
+        "features are computed once: faster, equal but for rounding.",
+    )
     checkpoints: CheckpointSpec = Field(default=CheckpointSpec())
     range_test: RangeTest | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0

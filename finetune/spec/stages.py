@@ -100,6 +100,15 @@ class StageSpec(Part):
     gradient_checkpointing: bool = Field(
         default=False, description="Keep less for the backward pass and compute it again: slower, smaller."
     )
+    features_once: bool = Field(
+        default=True,
+        description="Compute what the frozen part gives once for each image and view, where one can.",
+    )
+    feature_views: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None,
+        description="With random augmentation: draw so many views of each image, and compute their features "
+        "once; epochs take them in turn. Null: each epoch draws anew.",
+    )
 
     @field_validator("lr")
     @classmethod

@@ -56,6 +56,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "grace_seconds": "6",
         "stall_seconds": "7",
         "cache_bytes": "1000000",
+        "feature_memory_bytes": "500000",
         "upload_bytes": "2000000",
         "upload_files": "300",
         "predict_device": "cuda:2",

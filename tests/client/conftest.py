@@ -255,6 +255,8 @@ def plan_answer():
     }
     steps = {"steps_per_epoch": 8, "batch_norm": "eval", "optimizer": "sgd"}
     constant = {"head": 0.1}
+    features = {"before": "fc", "views": 2, "train_images": 244, "val_images": 153, "bytes": 1_312_768}
+    features |= {"kept": "memory", "saving": 0.664}
     return {
         "object": "fine_tuning.plan",
         "backbone": {"name": "resnet18", "parameters": 11_177_538},
@@ -263,7 +265,14 @@ def plan_answer():
         "head": {"modules": ["fc"], "action": "replaced", "reason": "1000 classes become 2", "classes": 2},
         "preprocessing": {"size": 224},
         "stages": [
-            {"name": "head", "epochs": 3, "augmentation": "none", "features_once": True, **steps}
+            {
+                "name": "head",
+                "epochs": 3,
+                "augmentation": "none",
+                "features_once": True,
+                **steps,
+                "features": features,
+            }
             | {"frozen": [{"module": "conv1", "parameters": 9408}], "frozen_parameters": 11_176_512}
             | {"trained_parameters": 1026, "groups": [head]}
             | {"lr": [{"epoch": n, "first": constant, "last": constant} for n in (1, 2, 3)]},

@@ -43,6 +43,10 @@ def test_each_stage_says_what_it_freezes_and_trains(text):
         in lines
     )
     assert "trains 1,026 parameters, freezes 11,176,512" in lines
+    assert (
+        "computes once what comes before fc: 244 training images in 2 views each, 153 validation images; "
+        "at most 1.3 MB in memory; saves 66% of the computing"
+    ) in lines
     assert "conv1 9,408" in lines
     assert "rest 0.9 11,176,512 60 layer0, layer1, layer2, layer3, layer4, layer5 and 2 more" in lines
     assert lines[-1] == "warning: layer2 is frozen between trained layers"

@@ -346,3 +346,72 @@ def test_what_a_killed_process_left_half_written_goes_when_room_is_needed(cache)
     assert not abandoned.exists()
     assert written.exists()
     assert size(cache.root) <= cache.budget
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4))
+def test_what_was_filled_part_by_part_is_got_and_mapped(tmp_path_factory, parts):
+    cache = Cache(tmp_path_factory.mktemp("cache"), 10_000)
+    whole = b"".join(parts)
+    cache.fill("things", "a", len(whole), (memoryview(part) for part in parts))
+    mapped = cache.map("things", "a")
+    assert mapped is not None
+    assert bytes(mapped) == bytes(cache.get("things", "a") or b"") == whole
+
+
+def test_a_write_into_what_is_mapped_is_seen_by_nobody_else(cache):
+    cache.put("things", "a", [memoryview(b"before")])
+    mapped = cache.map("things", "a")
+    assert mapped is not None
+    mapped[:] = b"after!"
+    assert cache.get("things", "a") == cache.map("things", "a") == b"before"
+
+
+def test_what_is_mapped_outlives_its_eviction(cache):
+    fill(cache, 1)
+    mapped = cache.map("things", "0")
+    (cache.root / "things" / "0").unlink()
+    assert mapped == KILOBYTE
+
+
+@pytest.mark.parametrize("place", [0, 9, 30, -1])
+def test_a_damaged_entry_is_not_mapped_and_goes(cache, place):
+    cache.put("things", "a", [memoryview(b"content" * 9)])
+    path = cache.root / "things" / "a"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    used = place < 20 or place == -1  # the header's padding says nothing
+    assert (cache.map("things", "a") is None) == used
+    assert there(cache, "things", "a") != used
+
+
+@pytest.mark.parametrize("content", [b"", b"short"])
+def test_an_entry_that_is_too_short_is_not_mapped(cache, content):
+    (cache.root / "things").mkdir(parents=True)
+    (cache.root / "things" / "a").write_bytes(content)
+    assert cache.map("things", "a") is None
+    assert cache.map("things", "absent") is None
+
+
+def test_parts_are_made_only_where_there_is_room_for_all_of_them(cache):
+    made = []
+
+    def parts():
+        made.append(True)
+        yield KILOBYTE
+
+    cache.fill("things", "large", 11 * 1024, parts())
+    assert not made
+    cache.fill("things", "small", KILOBYTE.nbytes, parts())
+    cache.fill("things", "small", KILOBYTE.nbytes, parts())
+    assert made == [True]
+
+
+def test_a_fill_that_breaks_in_the_middle_leaves_nothing(cache):
+    def parts():
+        yield KILOBYTE
+        raise RuntimeError("broke")
+
+    with pytest.raises(RuntimeError):
+        cache.fill("things", "a", 2 * KILOBYTE.nbytes, parts())
+    assert files(cache.root) == []

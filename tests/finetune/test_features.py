@@ -1,181 +1,157 @@
+"""What a stage computes once, and what keeping it takes."""
+
 import dataclasses
-import threading
 
 import pytest
-import torch
 from torch import nn
 
-from finetune import features
-from finetune.backbones import Registry, skeleton
-from finetune.backbones import torchvision as tv
-from finetune.features import compute, head_input, only_head_trains
-from finetune.freezing import freezing_of
-from finetune.spec import StageSpec
+from finetune.data.dataset import open_dataset
+from finetune.features import Room
+from finetune.network import draw, resolve_with
+from finetune.spec import JobSpec
+from finetune.tables import tables_of
+
+GB = 10**9
 
 
-def stage(**fields):
-    return StageSpec.model_validate(
-        {"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.1}}, **fields}
-    )
+@pytest.fixture
+def tables(registry, data_dir, tmp_path):
+    """The tables of a spec's stages; keywords are the room that there is."""
+
+    def of(spec, rows=registry, **room):
+        resolved = resolve_with(rows, JobSpec.model_validate(spec))
+        dataset = open_dataset(data_dir, resolved.dataset, 0)
+        blueprint = draw(resolved, rows, dataset.classes, tmp_path, None)
+        return tables_of(resolved, blueprint, dataset, Room(**room))
+
+    return of
 
 
-CASES = [
-    ({"freeze": {"policy": "backbone"}}, True),
-    ({"freeze": {"policy": "except", "modules": ["head"]}}, True),
-    ({"freeze": {"policy": "before", "module": "head"}}, True),
-    ({"freeze": {"policy": "none"}}, False),
-    ({"freeze": {"policy": "before", "module": "body"}}, False),
-    ({"freeze": {"policy": "modules", "modules": ["head"]}}, False),
-    ({"freeze": {"policy": "backbone"}, "batch_norm": "update"}, False),
-    ({"freeze": {"policy": "backbone"}, "augmentation": "light"}, False),
-    ({"freeze": {"policy": "backbone"}, "augmentation": "standard"}, False),
-    ({"freeze": {"policy": "backbone"}, "augmentation": "trivial"}, False),
-    ({"freeze": {"policy": "backbone"}, "augmentation": "randaugment"}, False),
-    ({"freeze": {"policy": "backbone"}, "mix": "mixup"}, False),
-    ({"freeze": {"policy": "backbone"}, "mix": "cutmix"}, False),
+@pytest.fixture
+def features(job, tables):
+    """What one stage with these fields computes once, or why nothing; `room` is what there is for it."""
+
+    def of(room=None, job_fields=None, **fields):
+        stage = {
+            "epochs": 4,
+            "freeze": {"policy": "backbone"},
+            "lr": {"schedule": {"name": "constant", "lr": 0.1}},
+            **fields,
+        }
+        table = tables(job(stage, **(job_fields or {})), **(room or {}))[0]
+        assert (table.features is None) == (table.anew_because is not None) == (not table.features_once)
+        return table.features or table.anew_because
+
+    return of
+
+
+def test_the_views_the_size_and_the_saving_are_those_of_the_stage(features):
+    found = features()
+    assert (found.views, found.train_images, found.val_images) == (1, 24, 9)
+    assert found.size == (24 + 9) * 8 * 4
+    before, behind = 8 * 8 * 4 * 27 + 4 * 4 * 8 * (36 + 72), 24
+    once = 33 * before + 4 * behind * (24 * 3 + 9)
+    anew = 4 * (24 * (before + 3 * behind) + 9 * (before + behind))
+    assert found.saving == pytest.approx(1 - once / anew)
+
+
+@pytest.mark.parametrize(
+    ("fields", "views"),
+    [
+        ({"augmentation": "light"}, 2),
+        ({"augmentation": "standard", "feature_views": 3}, 3),
+        ({"augmentation": "trivial", "feature_views": 9}, 4),
+    ],
+    ids=str,
+)
+def test_each_view_takes_its_room(features, fields, views):
+    found = features(**fields)
+    assert (found.views, found.size) == (views, (views * 24 + 9) * 8 * 4)
+
+
+def test_a_precision_of_two_bytes_takes_half(features):
+    assert features(job_fields={"precision": "bf16"}).size == features().size / 2
+
+
+REASONS = [
+    ({"features_once": False}, "features_once is false"),
+    ({"mix": "mixup"}, "mixup makes new images in each epoch"),
+    ({"mix": "cutmix"}, "cutmix makes new images in each epoch"),
+    (
+        {"augmentation": "standard"},
+        "standard draws new views in each epoch; feature_views keeps some",
+    ),
+    (
+        {"augmentation": "randaugment"},
+        "randaugment draws new views in each epoch; feature_views keeps some",
+    ),
+    ({"freeze": {"policy": "none"}}, "nothing before stem.0 stands still"),
+    ({"freeze": {"policy": "modules", "modules": ["head"]}}, "nothing before stem stands still"),
+    ({"augmentation": "light", "epochs": 1}, "2 views for 1 epoch save nothing"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "expected"), CASES, ids=[str(fields) for fields, _ in CASES])
-def test_features_are_computed_once_where_images_have_one_view_and_all_but_the_head_stands_still(
-    registry, fields, expected
-):
-    row = registry.find("tiny")
-    model = skeleton(row, 3, 16)
-    planned = stage(**fields)
-    freezing = freezing_of(model, row.heads, planned.freeze, planned.batch_norm)
-    assert only_head_trains(model, row.heads, planned, freezing) is expected
+@pytest.mark.parametrize(("fields", "reason"), REASONS, ids=[str(fields) for fields, _ in REASONS])
+def test_a_stage_that_keeps_no_features_says_why(features, fields, reason):
+    assert features(**fields) == reason
 
 
-def test_a_parameter_of_the_networks_own_that_is_trained_forbids_features_once():
-    backbone = tv.find("vit_b_32")
-    assert backbone is not None
-    model = skeleton(backbone, 3, 224)
-    for modules in (["heads"], ["conv_proj", "encoder"]):
-        planned = stage(freeze={"policy": "modules", "modules": modules})
-        freezing = freezing_of(model, backbone.heads, planned.freeze, planned.batch_norm)
-        assert "class_token" not in freezing.parameters
-        assert not only_head_trains(model, backbone.heads, planned, freezing)
+def test_features_go_into_memory_else_to_the_disk_else_nowhere(features):
+    size = features().size
+    assert features({"memory": size, "disk": 0}).kept == "memory"
+    assert features({"memory": size - 1, "disk": size}).kept == "disk"
+    assert features({"memory": 0, "disk": size - 1}) == "too large: 1.06 kB of features, budget 1.05 kB"
+    assert features({"memory": 10, "disk": 0}) == "too large: 1.06 kB of features, budget 10 bytes"
 
 
-def test_the_heads_input_is_found_and_its_memory_counted(registry):
-    taken = head_input(skeleton(registry.find("tiny"), 3, 16), "head", 16)
-    assert taken is not None
-    assert (taken.shape, taken.gives_the_output) == ((8,), True)
-    assert taken.bytes(100) == 100 * 8 * 4
-
-
-def test_a_head_whose_output_is_worked_on_is_no_head_for_features_once():
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(3, 2)
-
-        def forward(self, images):
-            return self.head(images.mean((2, 3))) * 2
-
-    taken = head_input(Scaled().to("meta"), "head", 8)
-    assert taken is not None
-    assert not taken.gives_the_output
-
-
-def test_a_network_that_looks_at_values_trains_without_features_once(job, run, registry, tmp_path):
-    class Looking(nn.Module):
+def test_features_much_larger_than_the_images_are_not_kept(job, registry, tables):
+    class Wide(nn.Module):
         def __init__(self, num_classes):
             super().__init__()
-            self.head = nn.Linear(3, num_classes)
+            self.stem, self.head = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, num_classes)
 
         def forward(self, images):
-            return self.head(images.mean((2, 3)) if images.sum() > 0 else images.amax((2, 3)))
+            return self.head(self.stem(images).amax((2, 3)))
 
-    row = dataclasses.replace(registry.find("tiny"), name="looking", build=Looking, containers=())
-    assert head_input(skeleton(row, 3, 16), "head", 16) is None
-    spec = one_stage(job, backbone={"name": "looking", "weights": None})
-    events = run(spec, tmp_path, registry=Registry({"looking": row}))
-    assert not any(getattr(event, "features_once", False) for event in events)
+    class Wider(Wide):
+        def forward(self, images):
+            return self.head(nn.functional.dropout(self.stem(images), 0.1, self.training).amax((2, 3)))
 
-
-def test_other_threads_batches_do_not_confuse_the_look_at_the_head():
-    backbone = tv.find("shufflenet_v2_x0_5")
-    assert backbone is not None
-    model = skeleton(backbone, 3, 224)
-    found, over = [], threading.Event()
-
-    def keep_busy():
-        while not over.is_set():
-            with torch.no_grad():
-                model(torch.empty(1, 3, 64, 64, device="meta"))
-
-    thread = threading.Thread(target=keep_busy)
-    thread.start()
-    try:
-        found = [head_input(model, "fc", 64) for _ in range(5)]
-    finally:
-        over.set()
-        thread.join()
-    assert all(taken is not None and taken.gives_the_output for taken in found)
-
-
-def test_features_and_head_give_what_the_network_gives(registry):
-    torch.manual_seed(0)
-    model = registry.find("tiny").make(3, 16)
-    images = torch.randn(5, 3, 16, 16)
-    taken = compute(model, "head", iter(images.split(2)))
-    assert not model.training
-    with torch.no_grad():
-        torch.testing.assert_close(model.head(taken), model(images))
-    assert not model.head._forward_pre_hooks
-
-
-def one_stage(job, **fields):
-    return job(
-        {
-            "epochs": 3,
+    reasons = []
+    for build in (Wide, Wider):
+        row = dataclasses.replace(registry.find("tiny"), name="wide", build=build, containers=())
+        head = {
+            "epochs": 2,
             "freeze": {"policy": "backbone"},
-            "lr": {"schedule": {"name": "constant", "lr": 0.2}},
-        },
-        **fields,
-    )
+            "lr": {"schedule": {"name": "constant", "lr": 1}},
+        }
+        spec = job(head, backbone={"name": "wide", "weights": None})
+        reasons.append(tables(spec, dataclasses.replace(registry, registered={"wide": row}))[0].anew_because)
+    assert reasons == [None, "the features before head are 5 times as large as the images"]
 
 
-def final_state(told, events):
-    import safetensors.torch
-
-    return safetensors.torch.load_file(told.checkpoints(events)[-1].weights)
-
-
-def train_both_ways(run, spec, tmp_path, monkeypatch, told):
-    once = run(spec, tmp_path / "once")
-    monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
-    anew = run(spec, tmp_path / "anew")
-    flags = [next(e.features_once for e in events if hasattr(e, "features_once")) for events in (once, anew)]
-    assert flags == [True, False]
-    return once, anew
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_features_once_trains_the_same_head_as_images_anew(job, run, told, tmp_path, monkeypatch, dropout):
-    spec = one_stage(job, head={"dropout": dropout})
-    once, anew = train_both_ways(run, spec, tmp_path, monkeypatch, told)
-    states = [final_state(told, events) for events in (once, anew)]
-    assert states[0].keys() == states[1].keys()
-    for name in states[0]:
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-5)
-    for a, b in zip(told.records(once), told.records(anew), strict=True):
-        assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)
-        assert a.val == pytest.approx(b.val, rel=1e-4)
-
-
-def test_the_heads_dropout_acts_on_features_computed_once_in_training_alone(job, run, told, tmp_path):
-    still = {"epochs": 2, "freeze": {"policy": "backbone"}, "lr": {"schedule": {"name": "constant", "lr": 0}}}
-    plain, dropped = (
-        told.records(run(job(still, head={"dropout": dropout}), tmp_path / str(dropout)))
-        for dropout in (0.0, 0.5)
-    )
-    assert plain[0].val == dropped[0].val == dropped[1].val
-    assert plain[0].train["loss"] == pytest.approx(plain[1].train["loss"], rel=1e-6)
-    assert len({plain[0].train["loss"], dropped[0].train["loss"], dropped[1].train["loss"]}) == 3
-
-
-def test_the_limit_is_two_gibibytes():
-    assert features.MEMORY_LIMIT == 2 * 1024**3
+def test_gradual_thawing_keeps_features_of_every_stage_with_a_frozen_beginning(job, tables):
+    stages = [
+        {
+            "epochs": 2,
+            "freeze": freeze,
+            "lr": {"schedule": {"name": "constant", "lr": 0.1}},
+            "gradient_checkpointing": True,
+        }
+        for freeze in (
+            {"policy": "backbone"},
+            {"policy": "before", "module": "body.1"},
+            {"policy": "before", "module": "body.0"},
+            {"policy": "none"},
+        )
+    ]
+    drawn = tables(job(*stages))
+    boundaries = [table.features.boundary.before if table.features else None for table in drawn]
+    assert boundaries == ["head", "body.1", "body", None]
+    recomputed = [table.recomputed for table in drawn]
+    assert recomputed == [
+        (),
+        ("body.1",),
+        ("body.0", "body.1"),
+        ("stem", "body.0", "body.1", "head"),
+    ]

@@ -7,8 +7,19 @@ from finetune.data.augmentation import evaluation_view
 from finetune.data.dataset import open_dataset
 from finetune.data.loading import Loader
 from finetune.data.sampling import SAMPLERS, Sampling
+from finetune.feature_views import training_views
 from finetune.feeds import FeatureFeed, ImageFeed, Source
-from finetune.spec import DatasetSpec
+from finetune.rows import Layout, Rows
+from finetune.spec import DatasetSpec, StageSpec
+
+STAGE = StageSpec.model_validate({"epochs": 2, "lr": {"schedule": {"name": "constant", "lr": 0.1}}})
+
+
+def features_of(source):
+    """Eight numbers of each image of a source."""
+    images = torch.cat([images for images, _ in source.place(source.loader.in_order())])
+    rows = images.flatten(1)[:, :8].contiguous()
+    return Rows([rows], Layout.of(rows), len(rows), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,9 @@ def feed(registry):
         )
         model = row.make(3, 16)
         if kind is FeatureFeed:
-            return FeatureFeed(model, "head", train, val, sampling)
+            rows = [features_of(source) for source in (train, val)]
+            _, chosen = training_views(STAGE, 0, 0)
+            return FeatureFeed(model.head, (rows[0], train), (rows[1], val), sampling, chosen)
         return ImageFeed(model, train, val, sampling, 0, 0)
 
     return make
@@ -60,3 +73,13 @@ def test_images_that_count_the_same_have_no_weights_and_validation_never_has(dat
     made = feed(kind, dataclasses.replace(dataset, train=alike, val=dataset.train), sampling)
     assert {batch.weights for batch in made.train(0)} == {None}
     assert {len(batch) for batch in made.val()} == {2}
+
+
+def test_each_feature_comes_with_its_own_label(dataset, feed):
+    made = feed(FeatureFeed, dataset, Sampling(SAMPLERS["shuffle"](dataset, 5, 0, 0), 5))
+    own: dict[tuple[float, ...], int] = {}
+    for inputs, labels, *_ in (*made.train(0), *made.train(1)):
+        for row, label in zip(inputs, labels.tolist(), strict=True):
+            assert own.setdefault(tuple(row.tolist()), label) == label
+    assert len(own) == len(dataset.train)
+    assert sum(len(labels) for _, labels in made.val()) == len(dataset.val)

@@ -6,7 +6,7 @@ from torch.nn import functional as F  # noqa: N812
 from finetune.backbones import skeleton
 from finetune.backbones import torchvision as tv
 from finetune.errors import FrozenChanged
-from finetune.freezing import FrozenGuard, alternates, apply, freezing_of, set_training_mode
+from finetune.freezing import Freezing, FrozenGuard, alternates, apply, freezing_of, set_training_mode
 from finetune.modules import UnknownModule
 from finetune.spec.stages import StageSpec
 
@@ -258,3 +258,26 @@ def test_nothing_is_kept_for_the_backward_pass_of_a_frozen_prefix(registry, batc
 
     assert kept(lambda: model(images)) == kept(by_hand)
     assert all(parameter.grad is None for parameter in model.stem.parameters())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (0.0, -0.0),
+        (1.0, 1.0 + 2**-23),
+        (float("nan"), 1.0),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (3,), (4,), (2, 3, 5, 7), (1, 4, 1, 1)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_guard_compares_bits(before, after, shape, memory_format):
+    module = nn.Module()
+    value = torch.full(shape, before)
+    module.frozen = nn.Parameter(value.to(memory_format=memory_format) if value.ndim == 4 else value)
+    freezing = Freezing(frozenset([""]), frozenset([""]), ("frozen",), ())
+    guard = FrozenGuard(module, freezing)
+    guard.verify("head", 1)
+    with torch.no_grad():
+        module.frozen.as_strided((module.frozen.numel(),), (1,))[-1] = after
+    with pytest.raises(FrozenChanged):
+        guard.verify("head", 1)

@@ -138,14 +138,56 @@ def test_the_plan_says_where_features_are_computed_once(resnet18):
     head = {"epochs": 1, "freeze": {"policy": "backbone"}, "lr": CONSTANT}
     plan = resnet18(head, {**head, "augmentation": "light"}, {"epochs": 1, "lr": CONSTANT})
     assert [stage.features_once for stage in plan.stages] == [True, False, False]
+    assert [stage.options for stage in plan.stages] == [
+        [],
+        ["features computed in each epoch: 2 views for 1 epoch save nothing"],
+        [],
+    ]
+
+
+def test_the_plan_says_what_is_computed_once_and_what_that_saves(resnet18):
+    top = {"epochs": 4, "freeze": {"policy": "before", "module": "layer3"}, "lr": CONSTANT}
+    plan = resnet18({**top, "augmentation": "light"}, {**top, "features_once": False})
+    kept, anew = plan.stages
+    assert kept.features is not None
+    assert kept.features.model_dump() == {
+        "before": "layer3",
+        "views": 2,
+        "train_images": 24,
+        "val_images": 9,
+        "bytes": (2 * 24 + 9) * 128 * 28 * 28 * 4,
+        "kept": "memory",
+        "saving": 0.187,
+    }
+    assert (anew.features_once, anew.features) == (False, None)
+    assert anew.options == ["features computed in each epoch: features_once is false"]
 
 
 def stage(**fields):
-    return {"name": "s", "epochs": 1, "lr": CONSTANT, **fields}
+    return {"name": "s", "epochs": 1, "lr": CONSTANT} | fields
 
 
+VIEWS = {"augmentation": "standard", "feature_views": 3}
 WARNINGS = [
     (stage(), {}, []),
+    (
+        stage(**VIEWS),
+        {},
+        ["stage 's': feature_views has no effect: nothing before stem.0 stands still"],
+    ),
+    (
+        stage(**VIEWS, epochs=2, freeze={"policy": "before", "module": "body"}),
+        {},
+        [
+            "stage 's': what is frozen has random weights, as backbone.weights is null",
+            "stage 's': feature_views 3 is more than the 2 epochs take: each has views of its own",
+        ],
+    ),
+    (
+        stage(**VIEWS, freeze={"policy": "before", "module": "body"}) | {"epochs": 3},
+        {},
+        ["stage 's': what is frozen has random weights, as backbone.weights is null"],
+    ),
     (
         stage(freeze={"policy": "modules", "modules": ["body.0"]}, batch_norm="eval"),
         {},

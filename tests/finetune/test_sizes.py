@@ -206,30 +206,32 @@ SEEN: list[tuple[int, int]] = []
 
 
 @pytest.mark.parametrize("once", [True, False])
-def test_training_sees_images_of_the_train_size_and_evaluation_of_its_own(
-    job, run, registry, tmp_path, once, monkeypatch
-):
-    """24 training and 9 validation images, these once more for the report; with features once, each once."""
+def test_training_sees_images_of_the_train_size_and_evaluation_of_its_own(job, run, registry, tmp_path, once):
+    """24 training and 9 validation images, these once more for the report; with features once, each once,
+    and one of either size that is made up."""
     row = dataclasses.replace(registry.find("tiny"), name="watched", build=Watched, containers=())
-    if not once:
-        monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
     SEEN.clear()
     spec = job(
-        {**HEAD_ALONE, "epochs": 2},
+        {**HEAD_ALONE, "epochs": 2, "features_once": once},
         backbone={"name": "watched", "weights": None},
         preprocessing={"train_size": 12},
     )
     events = run(spec, tmp_path, registry=Registry({"watched": row}))
     assert [e.features_once for e in events if hasattr(e, "features_once")] == [once]
     images = {side: sum(count for s, count in SEEN if s == side) for side, _ in SEEN}
-    assert images == {12: 24 if once else 48, 16: (9 if once else 18) + 9}
+    assert images == {12: 24 + 1 if once else 48, 16: (9 + 1 if once else 18) + 9}
 
 
-def test_features_once_trains_on_the_views_of_the_train_size(job, run, told, tmp_path, monkeypatch):
-    spec = job({**HEAD_ALONE, "epochs": 2}, preprocessing={"train_size": 12})
-    once = told.records(run(spec, tmp_path / "once"))
-    monkeypatch.setattr("finetune.tables.MEMORY_LIMIT", 0)
-    anew = told.records(run(spec, tmp_path / "anew"))
+def test_features_once_trains_on_the_views_of_the_train_size(job, run, told, tmp_path):
+    once, anew = (
+        told.records(
+            run(
+                job({**HEAD_ALONE, "epochs": 2, "features_once": once}, preprocessing={"train_size": 12}),
+                tmp_path / str(once),
+            )
+        )
+        for once in (True, False)
+    )
     other = told.records(run(job({**HEAD_ALONE, "epochs": 2}), tmp_path / "other"))
     for a, b, c in zip(once, anew, other, strict=True):
         assert a.train["loss"] == pytest.approx(b.train["loss"], rel=1e-4)

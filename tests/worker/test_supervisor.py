@@ -85,6 +85,7 @@ def test_epochs_become_rows_and_the_run_s_end_the_job_s(db, post, hire, becomes)
 
 
 TOLD = ("job.prepared", "stage.features", "stage.compile")
+READY = [(33, 0, 1, 1056, "memory"), (9, 48, 2, 2_000_000, "disk"), (0, 33, 1, 1056, "memory")]
 
 
 def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hire, becomes):
@@ -92,7 +93,7 @@ def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hi
     attempt = hire().attempt()
     plan = {"head": {"action": "kept"}}
     attempt.say(RunStarted(plan, "cpu", "fp32"), RunStarted(plan, "cpu", "fp32", 3, 30))
-    attempt.say(*(FeaturesReady("head", 0, *counts) for counts in ((33, 0), (9, 24), (0, 33))))
+    attempt.say(*(FeaturesReady("head", 0, *told) for told in READY))
     attempt.say(CompileChosen("all", 1, False, "16 batches do not repay 25 s"))
     attempt.succeed()
     becomes(job, Status.SUCCEEDED)
@@ -100,9 +101,10 @@ def test_events_say_what_was_computed_and_what_taken_from_the_cache(db, post, hi
     assert [event.message for event in told if event.type in TOLD] == [
         "training on cpu in fp32; the head is kept",
         "training on cpu in fp32; the head is kept; 30 of 33 images were checked before",
-        "stage head: features of 33 images computed",
-        "stage head: features of 9 images computed, of 24 images taken from the cache",
-        "stage head: features of 33 images taken from the cache",
+        "stage head: features of 33 images computed, 1,056 bytes in memory",
+        "stage head: features of 9 images computed, of 48 images taken from the cache, "
+        "2 views of each training image, 2,000,000 bytes on disk",
+        "stage head: features of 33 images taken from the cache, 1,056 bytes in memory",
         "stage all: compile: off: 16 batches do not repay 25 s",
     ]
     data = [event.data for event in told if event.type == "job.prepared"]
@@ -142,7 +144,7 @@ def test_epoch_is_acknowledged_after_it_is_stored(db, post, hire, until):
 def test_order_holds_all_that_an_attempt_needs(post, hire, artifacts, look):
     job = post()
     settings = {"device": "cpu", "data_workers": 3, "backbones": "zoo:tiny", "cache_bytes": 1000}
-    order = hire(**settings).attempt().order
+    order = hire(**settings, feature_memory_bytes=500).attempt().order
     assert (order.job, order.attempt, order.device, order.data_workers) == (job, 1, "cpu", 3)
     assert order.spec == look(job).resolved_spec
     assert order.folder == artifacts / job / "attempt-1"
@@ -150,6 +152,7 @@ def test_order_holds_all_that_an_attempt_needs(post, hire, artifacts, look):
     assert (order.resume_weights, order.resume_state, order.job_file) == (None, None, None)
     assert (order.cache_dir, order.cache_bytes) == (artifacts.parent / "cache", 1000)
     assert order.checks_dir == artifacts.parent / "checks"
+    assert order.feature_memory_bytes == 500
 
 
 def test_progress_is_seen_while_it_trains(post, hire, look, until):

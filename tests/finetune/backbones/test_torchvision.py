@@ -7,14 +7,15 @@ from torch import nn
 
 from finetune.backbones import check_image_size, parameter_count, skeleton
 from finetune.backbones import torchvision as tv
+from finetune.boundary import Cut
 from finetune.errors import SpecInvalid
-from finetune.features import head_input, only_head_trains
 from finetune.freezing import freezing_of
 from finetune.groups import groups_of
 from finetune.modules import blocks, within
 from finetune.network import logits_and_auxiliary
 from finetune.spec.schedules import LrPlan
 from finetune.spec.stages import FreezeBackbone, FreezeNone, StageSpec
+from finetune.still_part import boundary_of
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
 WITH_AUXILIARY = {"googlenet": 2, "inception_v3": 1}
@@ -121,16 +122,17 @@ def test_the_blocks_end_with_the_head_and_what_is_in_none_of_them_is_small(name)
     assert all(model.get_parameter(key).ndim < 2 or "token" in key or "pos_emb" in key for key in beside)
 
 
-def test_features_once_is_for_networks_whose_one_head_gives_the_output(name):
+def test_a_head_stage_has_a_boundary_at_the_head_or_before_the_auxiliary_ones(name):
     backbone, model = network(name)
+    side = backbone.preprocessing.crop
     freezing = freezing_of(model, backbone.heads, HEAD_STAGE.freeze, "eval")
-    alone = only_head_trains(model, backbone.heads, HEAD_STAGE, freezing)
-    assert alone == (name not in WITH_AUXILIARY)
-    taken = head_input(model, backbone.heads[0], backbone.preprocessing.crop)
-    assert taken is not None
-    assert taken.gives_the_output == (not name.startswith("squeezenet"))
-    if taken.gives_the_output:
-        assert taken.shape == (model.get_submodule(backbone.heads[0]).in_features,)
+    boundary = boundary_of(backbone, 1000, side, side, freezing)
+    assert isinstance(boundary, Cut)
+    if name not in WITH_AUXILIARY:
+        assert boundary.before == backbone.heads[0] or backbone.heads[0].startswith(f"{boundary.before}.")
+        head = model.get_submodule(backbone.heads[0])
+        assert boundary.shape[0] == (head.in_features if hasattr(head, "in_features") else head.in_channels)
+    assert boundary.prefix_cost > boundary.suffix_cost
 
 
 def test_the_documented_number_of_parameters_is_the_networks_own(name):

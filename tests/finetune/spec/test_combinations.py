@@ -59,6 +59,30 @@ REFUSED = [
         "stages.0.sampler",
         "set class_weights of the objective",
     ),
+    (
+        [stage(feature_views=2)],
+        {},
+        "stages.0.feature_views",
+        'with augmentation "none" each image has one view',
+    ),
+    (
+        [stage(feature_views=2, augmentation="light")],
+        {},
+        "stages.0.feature_views",
+        'with augmentation "light" each image has two views',
+    ),
+    (
+        [stage(feature_views=2, augmentation="standard", mix="mixup")],
+        {},
+        "stages.0.feature_views",
+        "mixup makes new images in each epoch",
+    ),
+    (
+        [stage(feature_views=2, augmentation="standard", features_once=False)],
+        {},
+        "stages.0.feature_views",
+        "no features are kept where features_once is false: leave feature_views out",
+    ),
 ]
 
 

@@ -98,6 +98,12 @@ STOPPING = {"lr": {"schedule": {"name": "list", "values": [0.05, 30.0, 30.0, 0.0
 STILL = {"lr": {"schedule": {"name": "constant", "lr": 1e-6}}, "epochs": 6}
 RANGE = {"start_lr": 1e-3, "end_lr": 1.0, "steps": 12}
 FROZEN = {"freeze": {"policy": "before", "module": "body"}}
+# Before training, BatchNorm changes next to nothing, and folding it neither.
+THEN_THE_HEAD = [
+    {"name": "all", "epochs": 1, "lr": RATE},
+    {"name": "head", "epochs": 1, "lr": RATE, "freeze": {"policy": "backbone"}},
+]
+DRAWN = {**FROZEN, "augmentation": "standard"}
 
 CASES: dict[str, dict[str, Case]] = {
     "Adam": of_optimizer({"name": "adam"}, betas=BETAS, eps=0.1),
@@ -190,6 +196,10 @@ CASES: dict[str, dict[str, Case]] = {
         "dataset": ({}, {"dataset": {"path": "loose"}}),
         "backbone": ({}, {"backbone": WEIGHTS}),
         "head": ({}, {"head": {"dropout": 0.5}}),
+        "fold_batch_norm": (
+            {"stages": THEN_THE_HEAD, "precision": "bf16"},
+            {"stages": THEN_THE_HEAD, "precision": "bf16", "fold_batch_norm": False},
+        ),
         "objective": ({}, {"objective": {"name": "focal"}}),
         "recipe": (
             {"recipe": {"name": "joint", "epochs": 1}},
@@ -264,6 +274,8 @@ CASES: dict[str, dict[str, Case]] = {
         "restore": ({"stages": TWO}, {"stages": [{**TWO[0], "restore": "best"}, TWO[1]]}),
         "max_grad_norm": with_stage({}, {"max_grad_norm": 0.01}),
         "gradient_checkpointing": with_stage({}, {"gradient_checkpointing": True}),
+        "features_once": with_stage(FROZEN, {**FROZEN, "features_once": False}),
+        "feature_views": with_stage(DRAWN, {**DRAWN, "feature_views": 1}),
     },
     "Standard": of_augmentation({"name": "standard"}, crop_scale=CROPS),
     "Step": of_schedule({"name": "step", "lr": 0.05, "every": 1, "gamma": 0.1}, lr=0.02, every=2, gamma=0.5),
@@ -292,7 +304,7 @@ ELSEWHERE = {
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
 # The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py.
-SHOWN = {("StageSpec", "gradient_checkpointing"), ("JobSpec", "compile")}
+SHOWN = {("StageSpec", "gradient_checkpointing"), ("StageSpec", "features_once"), ("JobSpec", "compile")}
 
 
 def parts(base: type[Part] = Part) -> Iterator[type[Part]]:
