@@ -11,7 +11,6 @@ from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
 from app.store.doorbells import Doorbell
-
 from worker.orders import Message, Order
 
 WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
@@ -115,7 +114,7 @@ class LocalAttempt:
         # open for some seconds after the process itself was killed.
         alive = self._process.is_alive()
         try:
-            telling = (self._connection, self._process.sentinel, bell)
+            telling = (self._connection, self._process.sentinel, bell.fileno())
             if self._connection in wait(telling, timeout if alive else 0.0):
                 message: Message = self._connection.recv()
                 return message

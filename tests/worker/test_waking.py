@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -69,7 +70,14 @@ def test_idle_worker_takes_the_jobs_of_an_experiment(idle, db, post, look):
     spec = look(post()).resolved_spec
     idle.attempt().succeed()
     time.sleep(0.3)
-    names = {"name": None, "metadata": {}, "spec": {}, "variants": [], "seeds": [0], "metric": "val_accuracy"}
+    names: dict[str, Any] = {
+        "name": None,
+        "metadata": {},
+        "spec": {},
+        "variants": [],
+        "seeds": [0],
+        "metric": "val_accuracy",
+    }
     trial = NewTrial("a", 0, "a", {}, 0, 3, {}, spec)
     create_experiment(db, {"id": "exp_1", **names}, [trial])
     idle.attempt(2)
