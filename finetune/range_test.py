@@ -8,8 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from finetune import freezing
 from finetune.events import Event, Progress, RunEnded
 from finetune.feeds import Feed, Labelled
@@ -35,7 +33,7 @@ def search(run: Run, test: RangeTest) -> Iterator[Event]:
     curve, diverged_at = Curve(), None
     for step, batches in zip(range(test.steps), _endless(feed, table), strict=False):
         lr = rate(test, step)
-        torch.manual_seed(derive(run.spec.seed, "range test", step))
+        run.compute.seed(derive(run.spec.seed, "range test", step))
         rates = {group.name: lr * group.factor for group in table.grouping.groups}
         loss = stepper.step(batches, rates, feed, tally).item()
         if not math.isfinite(loss) or curve.breaks_out(lr, loss):

@@ -220,7 +220,7 @@ def _epoch(
     tally, losses, steps = run.objective.tally(), list[Tensor](), table.steps_per_epoch
     groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
     for step, batches in enumerate(groups):
-        torch.manual_seed(derive(run.spec.seed, "step", index, epoch, step))
+        run.compute.seed(derive(run.spec.seed, "step", index, epoch, step))
         losses.append(stepper.step(batches, table.rates(epoch, step), feed, tally))
         if len(losses) == LOSS_CHECK_EVERY or step + 1 == steps:
             _check_finite(losses, table.name, epoch, step)

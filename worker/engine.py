@@ -52,7 +52,7 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["worker.attempt"])
+        self._context.set_forkserver_preload(["worker.preload"])
         multiprocessing.forkserver.ensure_running()
 
     def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
