@@ -8,7 +8,8 @@ import multiprocessing.synchronize  # noqa: F401  # three that data workers are 
 
 import torch.utils.serialization.config  # noqa: F401  # loaded by the first checkpoint else
 
-import worker.attempt  # noqa: F401  # and with it torch and torchvision
+import worker.attempt  # and with it torch and torchvision
+import worker.engine  # noqa: F401  # where an attempt begins
 
 # What is loaded stays, and attempts need not search it for garbage. The first search of each would take
 # a quarter of a second, and would write to, and so copy, every page that they share with the fork server.
