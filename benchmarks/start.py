@@ -52,7 +52,7 @@ class House:
         self.log = root / "steps.log"
         home = root / "home"
         home.mkdir()
-        draw(root / "data" / "noise")
+        draw(root / "data" / "noise", train=16, val=8)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -89,10 +89,10 @@ class House:
         return [(what, value) for what, value in map(json.loads, lines)]
 
 
-def draw(folder: Path) -> None:
-    """Soft noise as an image folder of two classes, 32 images to train on and 16 to validate with."""
+def draw(folder: Path, train: int, val: int) -> None:
+    """Soft noise as an image folder of two classes, with so many images of each."""
     dice = np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 8)):
+    for split, count in (("train", train), ("val", val)):
         for name in ("this", "that"):
             target = folder / split / name
             target.mkdir(parents=True)
