@@ -111,7 +111,10 @@ class Supervisor:
                 if message is not None:
                     reporter.report(message)
                 if isinstance(message, EpochEnded):
-                    attempt.acknowledge()
+                    try:
+                        attempt.acknowledge()  # first: it trains on meanwhile
+                    finally:
+                        reporter.retain()
             except AttemptGone as gone:
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
