@@ -8,6 +8,7 @@ import multiprocessing.synchronize  # noqa: F401  # three that data workers are 
 
 import torch.utils.serialization.config  # noqa: F401  # loaded by the first checkpoint else
 
+import finetune.objectives.triplet  # noqa: F401  # loaded by jobs that need it else
 import worker.attempt  # and with it torch and torchvision
 import worker.engine  # noqa: F401  # where an attempt begins
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ class Forked:
 
 @pytest.fixture
 def fork(tmp_path, draw_shapes):
-    def fork(data_workers: int) -> Forked:
+    def fork(data_workers: int, changes: dict[str, Any]) -> Forked:
         spec = JobSpec.model_validate(
             {
                 "dataset": {"path": "shapes"},
@@ -53,6 +54,7 @@ def fork(tmp_path, draw_shapes):
                 "recipe": {"name": "two_stage", "head_epochs": 1, "full_epochs": 1},
                 "image_size": 32,
                 "batch_size": 8,
+                **changes,
             }
         )
         draw_shapes(tmp_path / "data" / "shapes", train=4, val=2)
@@ -75,27 +77,28 @@ def fork(tmp_path, draw_shapes):
     return fork
 
 
-@pytest.mark.parametrize("data_workers", [0, 1])
-def test_attempt_finds_everything_loaded_that_it_needs(fork, data_workers):
-    forked = fork(data_workers)
+TRIPLET = {
+    "recipe": {"name": "triplet", "epochs": 1},
+    "objective": {"name": "triplet", "classes_per_batch": 3, "images_per_class": 2},
+}
+
+
+@pytest.mark.parametrize(("data_workers", "changes"), [(1, {}), (0, TRIPLET)], ids=["classes", "triplet"])
+def test_attempt_finds_everything_loaded_that_it_needs(fork, data_workers, changes):
+    forked = fork(data_workers, changes)
     assert forked.last == "RunEnded"
     assert forked.loaded == []
 
 
-def test_what_is_loaded_is_no_garbage_to_be_searched():
-    look = "import gc, worker.preload; print(gc.get_freeze_count())"
-    done = subprocess.run(
-        [sys.executable, "-c", look], capture_output=True, text=True, timeout=200, check=True
-    )
-    assert int(done.stdout) > 100_000
-    assert done.stderr == ""
-
-
-def test_fork_server_touches_no_gpu_and_runs_no_code_beside():
+def test_fork_server_has_nothing_to_search_for_garbage_touches_no_gpu_and_ends_in_order():
     look = (
-        "import threading, torch, worker.preload;print(threading.active_count(), torch.cuda.is_initialized())"
+        "import gc, threading, torch, worker.preload;"
+        "print(gc.get_freeze_count(), threading.active_count(), torch.cuda.is_initialized())"
     )
     done = subprocess.run(
         [sys.executable, "-c", look], capture_output=True, text=True, timeout=200, check=True
     )
-    assert done.stdout.split() == ["1", "False"]
+    kept, threads, gpu = done.stdout.split()
+    assert int(kept) > 100_000
+    assert (threads, gpu) == ("1", "False")
+    assert done.stderr == ""
