@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,7 @@ from app.settings import Settings
 from app.staging import sweep
 from app.store import leases
 from app.store.database import Database
+from app.store.doorbells import ring
 from app.store.errors import StoreUnavailable
 from app.web import pages
 
@@ -42,7 +44,7 @@ LOADING_SECONDS = 10.0  # that a server which ends waits for torch to be loaded
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's application. It connects to the database when it is first asked something."""
-    db = Database(settings.database_url)
+    db = Database(settings.database_url, on_news=partial(ring, settings.doorbells_dir))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

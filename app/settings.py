@@ -85,7 +85,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=30.0, gt=0, description="Seconds without a heartbeat after which a worker counts as lost."
     )
-    poll_seconds: float = Field(default=0.2, gt=0, description="Seconds between two looks for something new.")
+    poll_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds between two looks of an idle worker for a job; the server wakes it, if it can.",
+    )
     grace_seconds: float = Field(default=20.0, gt=0, description="Seconds that an attempt may take to stop.")
     stall_seconds: float = Field(
         default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
@@ -120,6 +124,11 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""
         return self.home_dir / "artifacts"
+
+    @property
+    def doorbells_dir(self) -> Path:
+        """Folder of what the server wakes workers by; it may be emptied at any time."""
+        return self.home_dir / "doorbells"
 
     @property
     def checks_dir(self) -> Path:

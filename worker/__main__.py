@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 
 import structlog
 
 from app.settings import SettingsError, load_settings
 from app.store.database import Database
+from app.store.doorbells import ring
 from app.store.errors import StoreUnavailable
 from app.store.migrate import is_current
 from worker.engine import LocalEngine
@@ -25,7 +27,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    db = Database(settings.database_url)
+    db = Database(settings.database_url, on_news=partial(ring, settings.doorbells_dir))
     try:
         current = is_current(db)
     except StoreUnavailable:

@@ -1,6 +1,7 @@
 """The attempt's own process: runs finetune, sends its events up a pipe. It never sees the database.
 
-The fork server imports this module, and with it torch, once; nothing here may touch a GPU on import.
+The fork server imports this module, and with it torch, once (see `worker.preload`); nothing here may touch a
+GPU on import.
 """
 
 import multiprocessing

@@ -6,10 +6,11 @@ Here it starts a local process. Other engines come in by the same door; nobody e
 import multiprocessing
 import multiprocessing.forkserver
 import signal
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
+from app.store.doorbells import Doorbell
 from worker.orders import Message, Order
 
 WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
@@ -22,8 +23,8 @@ class AttemptGone(Exception):
 class Attempt(Protocol):
     """A running attempt."""
 
-    def receive(self, timeout: float) -> Message | None:
-        """The next message, or None after `timeout` seconds without one.
+    def receive(self, timeout: float, bell: Doorbell) -> Message | None:
+        """The next message, or None after `timeout` seconds without one, or once `bell` rings.
 
         Raises:
             AttemptGone: there will be none.
@@ -51,7 +52,7 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["worker.attempt"])
+        self._context.set_forkserver_preload(["worker.preload"])
         multiprocessing.forkserver.ensure_running()
 
     def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
@@ -107,13 +108,14 @@ class LocalAttempt:
     def __init__(self, process: ForkServerProcess, connection: Connection) -> None:
         self._process, self._connection = process, connection
 
-    def receive(self, timeout: float) -> Message | None:
+    def receive(self, timeout: float, bell: Doorbell) -> Message | None:
         """See `Attempt`."""
         # Looked at first: what a process that is gone has said is in the pipe. Data workers hold the pipe
         # open for some seconds after the process itself was killed.
         alive = self._process.is_alive()
         try:
-            if self._connection.poll(timeout if alive else 0.0):
+            telling = (self._connection, self._process.sentinel, bell.fileno())
+            if self._connection in wait(telling, timeout if alive else 0.0):
                 message: Message = self._connection.recv()
                 return message
         except (EOFError, OSError) as error:

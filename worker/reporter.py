@@ -125,10 +125,17 @@ class Reporter:
             del record["nonfinite"]
         db, claim, lease = self._db, self._claim, self._lease
         patiently(claim, lease, lambda: reports.record_epoch(db, claim, lease, record, new, best))
-        patiently(claim, lease, self._retain)
+
+    def retain(self) -> None:
+        """Lets go of the checkpoints that the spec does not keep; to be called after each epoch.
+
+        Raises:
+            LeaseLost: the job belongs to another attempt, or to none.
+        """
+        patiently(self._claim, self._lease, self._retain)
 
     def _retain(self) -> None:
-        """Lets go of what the spec does not keep: rows first, so that no row is ever without its files."""
+        # Rows first, so that no row is ever without its files.
         there = checkpoints.list_checkpoints(self._db, self._claim.job_id)
         old = superseded([(c.id, c.value) for c in there], self._keep)
         if not old:

@@ -9,8 +9,9 @@ from uuid import uuid4
 import structlog
 
 from app.settings import Settings
-from app.store import attempts, checkpoints, leases
+from app.store import attempts, checkpoints, jobs, leases
 from app.store.database import Database
+from app.store.doorbells import Doorbell
 from app.store.errors import LeaseLost, StoreUnavailable
 from app.store.records import Claim, JobError, Json
 from app.store.states import Status
@@ -30,12 +31,14 @@ class Supervisor:
     def __init__(self, settings: Settings, db: Database, engine: Engine) -> None:
         self._settings, self._db, self._engine = settings, db, engine
         self._worker = str(uuid4())  # a new one for every process start: no two are ever taken for each other
+        self._bell = Doorbell(settings.doorbells_dir, self._worker)
         self._stopping = False
         self._swept = 0.0
 
     def stop(self) -> None:
         """Ends the work: the running job is given back. Safe to call from a signal handler."""
         self._stopping = True
+        self._bell.ring()
 
     def work(self) -> None:
         """Takes jobs until it is stopped."""
@@ -49,8 +52,16 @@ class Supervisor:
                     continue
             except StoreUnavailable as error:
                 log.warning("the database does not answer", error=str(error))
-            time.sleep(self._settings.poll_seconds)
+            self._rest()
+        self._bell.take_down()
         log.info("worker stopped", worker=self._worker)
+
+    def _rest(self) -> None:
+        """Waits until the server has something to do, or until it is time to look for it."""
+        self._bell.hang()
+        if not self._stopping:
+            self._bell.wait(self._settings.poll_seconds)
+        self._bell.has_rung()
 
     def _sweep(self) -> None:
         """Takes jobs back from workers that are gone, a few times in a lease."""
@@ -86,11 +97,13 @@ class Supervisor:
         heart = _Heart(self._db, claim, self._settings.lease_seconds)
         heard: float | None = None  # when the last step ended, while another one is under way
         while True:
+            if self._bell.has_rung():
+                heart.hurry()
             status = heart.beat(reporter.progress)
             if status in (Status.CANCELLING, Status.PAUSING) or self._stopping:
                 return self._let_go(claim, attempt, status)
             try:
-                message = attempt.receive(min(heart.interval, self._settings.poll_seconds))
+                message = attempt.receive(heart.interval, self._bell)
                 if message is not None:
                     heard = time.monotonic() if _within_epoch(message) else None
                 if isinstance(message, Failed):
@@ -98,7 +111,10 @@ class Supervisor:
                 if message is not None:
                     reporter.report(message)
                 if isinstance(message, EpochEnded):
-                    attempt.acknowledge()
+                    try:
+                        attempt.acknowledge()  # first: it trains on meanwhile
+                    finally:
+                        reporter.retain()
             except AttemptGone as gone:
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
@@ -190,6 +206,13 @@ class _Heart:
         self._db, self._claim, self._lease = db, claim, lease_seconds
         self.interval = min(lease_seconds / 4, 1.0)
         self._status, self._beaten = Status.RUNNING, 0.0
+
+    def hurry(self) -> None:
+        """Lets the next heartbeat come at once where a client wants something of the job."""
+        with suppress(StoreUnavailable):
+            job = jobs.get_job(self._db, self._claim.job_id)
+            if job is None or job.status is not Status.RUNNING:
+                self._beaten = 0.0
 
     def beat(self, progress: dict[str, object] | None) -> Status:
         """The job's status as of the last heartbeat; makes one where it is time.

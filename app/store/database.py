@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from sqlite3 import Connection as SQLiteConnection
@@ -13,6 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from app.store.errors import StoreUnavailable
 
 _BEGIN_MODE = "begin_mode"
+_NEWS = "news"
 _BUSY_MILLISECONDS = 10_000
 
 # A threaded server answers up to 40 requests at once, and each holds at most one connection.
@@ -43,8 +44,14 @@ def db_now() -> _Now:
 class Database:
     """One database, SQLite or PostgreSQL. Connects on first use, never when it is made."""
 
-    def __init__(self, url: str, *, foreign_keys: bool = True) -> None:
-        """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables."""
+    def __init__(
+        self, url: str, *, foreign_keys: bool = True, on_news: Callable[[], None] | None = None
+    ) -> None:
+        """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables.
+
+        `on_news` is called after each transaction with something in it for workers, see `tell_workers`.
+        """
+        self._on_news = on_news
         sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = create_engine(
             url,
@@ -67,7 +74,11 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
         with _answering(), self._writing.begin() as connection:
+            connection.info.pop(_NEWS, None)  # of one that was rolled back
             yield connection
+            news = connection.info.pop(_NEWS, False)
+        if news and self._on_news is not None:
+            self._on_news()
 
     def ping(self) -> None:
         """Ask the database for an answer.
@@ -81,6 +92,11 @@ class Database:
     def dispose(self) -> None:
         """Close all connections; the next use opens new ones."""
         self.engine.dispose()
+
+
+def tell_workers(connection: Connection) -> None:
+    """Let workers look, once the caller's transaction is committed: a job waits, or one is to be let go."""
+    connection.info[_NEWS] = True
 
 
 @contextmanager

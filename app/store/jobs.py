@@ -4,7 +4,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, delete, exists, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.store.database import Database, db_now
+from app.store.database import Database, db_now, tell_workers
 from app.store.errors import AlreadyRetried, IdempotencyConflict, NotEnded, UnknownCursor
 from app.store.events import add_event
 from app.store.ids import new_id
@@ -173,6 +173,7 @@ def insert_job(connection: Connection, values: Mapping[str, object], metadata: M
     if pairs:
         connection.execute(insert(job_metadata), pairs)
     add_event(connection, job["seq"], "job.created", job["status_reason"])
+    tell_workers(connection)
     return _job(job, dict(metadata))
 
 

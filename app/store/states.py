@@ -40,6 +40,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 ENDED = frozenset(status for status, following in TRANSITIONS.items() if not following)
 ACTIVE = frozenset({Status.RUNNING, Status.PAUSING, Status.CANCELLING})  # a worker holds the job
 
+# A worker is to take the job, or to let go of it.
+FOR_WORKERS = frozenset({Status.QUEUED, Status.PAUSING, Status.CANCELLING})
+
 RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 
 # What becomes of a held job when its worker lets go of it before the end.

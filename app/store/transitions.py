@@ -3,11 +3,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
 
-from app.store.database import db_now
+from app.store.database import db_now, tell_workers
 from app.store.errors import ExperimentNotFound, JobNotFound
 from app.store.events import add_event
 from app.store.records import Json, Level
-from app.store.states import ACTIVE, ENDED, Status, sources
+from app.store.states import ACTIVE, ENDED, FOR_WORKERS, Status, sources
 from app.store.tables import experiments, jobs
 
 
@@ -34,6 +34,8 @@ def move(
     change = update(jobs).where(where, jobs.c.status.in_(sources(wanted))).values(changes).returning(jobs)
     row = connection.execute(change).mappings().one_or_none()
     if row is not None:
+        if wanted in FOR_WORKERS:
+            tell_workers(connection)
         add_event(
             connection,
             row["seq"],

@@ -29,10 +29,11 @@ def test_nothing_needs_to_be_set(monkeypatch, tmp_path):
     assert (settings.data_dir, settings.weights_dir) == (tmp_path / "data", tmp_path / "weights")
     assert settings.artifacts_dir == tmp_path / "thaw-home" / "artifacts"
     assert settings.cache_dir == tmp_path / "thaw-home" / "cache"
+    assert settings.doorbells_dir == tmp_path / "thaw-home" / "doorbells"
     assert settings.database_url == f"sqlite:///{tmp_path}/thaw-home/thaw.db"
     assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8321, "auto")
     assert settings.backbones == ()
-    assert (settings.lease_seconds, settings.poll_seconds) == (30.0, 0.2)
+    assert (settings.lease_seconds, settings.poll_seconds) == (30.0, 1.0)
     assert (settings.grace_seconds, settings.stall_seconds) == (20.0, 900.0)
 
 

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from app.settings import Settings
 from app.store import jobs
 from app.store.database import Database
+from app.store.doorbells import Doorbell, ring
 from app.store.migrate import migrate
 from finetune.events import (
     CheckpointFiles,
@@ -48,10 +50,10 @@ class FakeAttempt:
     waited: bool = False
     _said: "queue.Queue[Message | AttemptGone]" = field(default_factory=queue.Queue)
 
-    def receive(self, timeout: float) -> Message | None:
-        """See `worker.engine.Attempt`."""
+    def receive(self, timeout: float, bell: Doorbell) -> Message | None:
+        """See `worker.engine.Attempt`. A queue cannot be waited for together with a bell: it looks often."""
         try:
-            said = self._said.get(timeout=timeout)
+            said = self._said.get(timeout=min(timeout, 0.02))
         except queue.Empty:
             return None
         if isinstance(said, AttemptGone):
@@ -142,8 +144,9 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = Database(url)
+def db(url: str, tmp_path: Path) -> Iterator[Database]:
+    """The server's: what it writes wakes workers."""
+    db = Database(url, on_news=partial(ring, tmp_path / "home" / "doorbells"))
     yield db
     db.dispose()
 
@@ -176,7 +179,8 @@ def hire(url: str, tmp_path: Path, until: Callable[..., Any]) -> Iterator[Callab
 
     def start(**settings: object) -> SimpleNamespace:
         values: dict[str, Any] = {"lease_seconds": 30, "poll_seconds": 0.02, "grace_seconds": 1, **settings}
-        ours, engine = Database(url), FakeEngine()
+        ours = Database(url, on_news=partial(ring, tmp_path / "home" / "doorbells"))
+        engine = FakeEngine()
         supervisor = Supervisor(
             Settings(home_dir=tmp_path / "home", database_url=url, **values), ours, engine
         )

@@ -163,21 +163,23 @@ def test_progress_is_seen_while_it_trains(post, hire, look, until):
     assert (look(job).progress["step"], look(job).progress["images_per_second"]) == (3, 12.5)
 
 
-def test_rows_and_files_of_checkpoints_stay_the_same_set(db, post, hire, artifacts, until):
+def test_rows_and_files_of_checkpoints_stay_the_same_set(db, post, hire, artifacts, becomes):
     job = post(checkpoints={"keep_last": 2, "keep_best": 1})
     attempt = hire().attempt()
     accuracies = [0.1, 0.9, 0.3, 0.9, 0.2, 0.1]
     for number, accuracy in enumerate(accuracies, start=1):
         attempt.epoch(number, accuracy, best=number == 2)
-    until(lambda: attempt.acknowledged == len(accuracies), 10, "all epochs are stored")
+    attempt.succeed()
+    becomes(job, Status.SUCCEEDED)
     kept = list_checkpoints(db, job)
     assert [checkpoint.global_epoch for checkpoint in kept] == [2, 5, 6]
     files = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
     assert files == {path for c in kept for path in (c.path, c.state_path)}
+    assert attempt.acknowledged == len(accuracies)
     assert len(epochs(db, job)) == len(accuracies)
 
 
-def test_exports_of_a_checkpoint_go_with_it(db, post, hire, artifacts, until):
+def test_exports_of_a_checkpoint_go_with_it(db, post, hire, artifacts, until, becomes):
     job = post(checkpoints={"keep_last": 1, "keep_best": 1})
     attempt = hire().attempt()
     attempt.epoch(1, 0.5, best=True)
@@ -188,7 +190,8 @@ def test_exports_of_a_checkpoint_go_with_it(db, post, hire, artifacts, until):
     (exports / f"{first.id}-torch.zip").touch()
     (exports / "ckpt_other-torch.zip").touch()
     attempt.epoch(2, 0.9, best=True)
-    until(lambda: attempt.acknowledged == 2, 10, "both epochs are stored")
+    attempt.succeed()
+    becomes(job, Status.SUCCEEDED)
     assert [checkpoint.global_epoch for checkpoint in list_checkpoints(db, job)] == [2]
     assert [path.name for path in exports.iterdir()] == ["ckpt_other-torch.zip"]
 
