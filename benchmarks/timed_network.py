@@ -21,7 +21,7 @@ SMALL = Preprocessing(resize=64, crop=64, mean=HALF, std=HALF)
 def network(classes: int) -> nn.Module:
     """A ResNet-18 that writes down how long it took to build, and when its head is first trained."""
     begun = time.time()
-    model = torchvision.models.resnet18(num_classes=classes)
+    model: nn.Module = torchvision.models.resnet18(num_classes=classes)
     if next(model.parameters()).is_meta or LOG not in os.environ:
         return model
     _note("build", time.time() - begun)
@@ -33,7 +33,7 @@ def network(classes: int) -> nn.Module:
             stepped = True
             _note("step", time.time())
 
-    model.fc.register_forward_pre_hook(look)
+    model.get_submodule("fc").register_forward_pre_hook(look)
     return model
 
 

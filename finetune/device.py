@@ -24,15 +24,6 @@ class Compute:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype)
 
-    def seed(self, seed: int) -> None:
-        """Seeds torch's generators that a step draws from, once a step."""
-        # On a machine without a GPU `torch.manual_seed` notes for each seed where it was called from, in case
-        # that a GPU is used later: 0.1 ms and more.
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
-
     def evaluating(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The network in this precision, its outputs in float32, in which all figures are computed."""
 
