@@ -68,7 +68,7 @@ STORED: Patch = {"preprocessing": {"stored": "resized"}}
 BF16: Patch = {"precision": "bf16"}
 UNFOLDED: Patch = {**BF16, "fold_batch_norm": False}
 FOLDED: Patch = {**BF16, "fold_batch_norm": True}
-EVERYTHING: Mapping[str, Any] = {"cache": True, "workers": 1}
+EVERYTHING: Mapping[str, Any] = {"cache": True}
 
 LOOPS = (
     Row(REFERENCE, "tutorial loop", LOOP, "benchmarks.tutorial", searched=True),
