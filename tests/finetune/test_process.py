@@ -14,11 +14,11 @@ FAULTS = """
 import resource, sys, torch
 from finetune.process import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
-def fill():
+def fill(size=64 * 2**20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(64 * 2**20, dtype=torch.uint8)
+    torch.ones(size, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-fill()
+fill(96 * 2**20)  # larger: an aligned block does not fit into a freed one of its own size
 print(kept, min(fill() for _ in range(3)))
 """
 
