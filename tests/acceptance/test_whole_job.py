@@ -147,7 +147,7 @@ def test_downloaded_checkpoint_gives_the_reported_accuracy_with_torchvision_alon
     client, thaw, make_spec, ended, tmp_path, repository
 ):
     head, everything = make_spec()["stages"]
-    gentle = {"schedule": {"name": "constant", "lr": 0.01}}
+    gentle = {"schedule": {"name": "constant", "lr": 0.003}}
     spec = make_spec(
         backbone={"name": "resnet18", "weights": None},
         image_size=32,
