@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 EVERY = 0.2  # seconds
-EVERY_OF_SEVERAL = 0.5  # what processes share is counted by walking their pages, which takes milliseconds
+EVERY_OF_SEVERAL = 3.0  # what processes share is counted by walking their pages, which is felt
 
 
 class MemoryWatch(threading.Thread):

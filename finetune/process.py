@@ -37,6 +37,13 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
 
 
+def give_back_freed_memory() -> None:
+    """Has glibc give the system all freed blocks that it still has, where what comes takes others."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def use_cores() -> int:
     """Has torch compute with a thread for each core that this process may use; gives their number.
 

@@ -33,6 +33,7 @@ from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
 from finetune.loss_watch import LossWatch
 from finetune.objectives import Evaluation
+from finetune.process import give_back_freed_memory
 from finetune.report.making import report_on
 from finetune.run import Run, prepare
 from finetune.saving import prune, save
@@ -176,6 +177,7 @@ def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
 
 def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator[Event]:
     stage, model = table.stage, run.model
+    give_back_freed_memory()
     freezing.apply(model, table.freezing)
     stepper = run.stepper(table)
     guard = freezing.FrozenGuard(model, table.freezing)

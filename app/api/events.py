@@ -22,7 +22,7 @@ from finetune.spec import Problem
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 PAGE = 100
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 LARGEST_ID = 2**63 - 1
 
 
