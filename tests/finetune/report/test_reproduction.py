@@ -147,11 +147,7 @@ def test_below_fp32_a_score_that_differs_after_a_resume_is_told_and_ends_no_job(
     state["standing"]["best"]["value"] *= 1.05
     torch.save(state, made[-1].state)
     resume = Resume(made[-1].weights, made[-1].state)
-    events = list(
-        finetune.train(
-            spec, tmp_path / "second", data_dir=data_dir, registry=registry, device="cpu", resume=resume
-        )
-    )
+    events = run(spec, tmp_path / "second", resume=resume)
     assert isinstance(events[-1], RunEnded)
     assert any("as another machine's rounding may do" in text for text in told.warnings(events))
 
