@@ -1,6 +1,7 @@
 """How much memory a process and its descendants take that could not be read again from a file."""
 
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,14 +24,14 @@ class MemoryWatch(threading.Thread):
 
     def run(self) -> None:
         """Looks again and again."""
-        pause = EVERY
-        while not self._stopped.wait(pause):
+        walk_at = 0.0
+        while not self._stopped.wait(EVERY):
             found = tree_of(self._root)
-            pause = EVERY if len(found) == 1 else EVERY_OF_SEVERAL
-            bytes_ = [own_bytes(found[0])] if len(found) == 1 else [shared_bytes(pid) for pid in found]
-            if bytes_:
+            self.peak["largest"] = max(self.peak["largest"], *map(own_bytes, found))
+            if len(found) == 1 or time.monotonic() >= walk_at:
+                walk_at = time.monotonic() + EVERY_OF_SEVERAL
+                bytes_ = map(own_bytes if len(found) == 1 else shared_bytes, found)
                 self.peak["tree"] = max(self.peak["tree"], sum(bytes_))
-                self.peak["largest"] = max(self.peak["largest"], *bytes_)
 
     def stop(self) -> dict[str, int]:
         """Ends it, and gives the most that there was."""
@@ -54,7 +55,7 @@ def tree_of(root: int) -> list[int]:
 
 
 def own_bytes(pid: int) -> int:
-    """Of a process that shares nothing: costs next to nothing to ask."""
+    """Of a process, with all that it shares: costs next to nothing to ask."""
     return _sum(Path(f"/proc/{pid}/status"), ("RssAnon", "RssShmem"))
 
 

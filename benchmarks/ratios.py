@@ -7,9 +7,14 @@ from benchmarks.records import Record
 from benchmarks.results import Results
 from benchmarks.work import Work
 
+CHECKED_HEAD = "head with what is before it"
+
 
 def value(record: Record, part: str, work: Work) -> float | None:
-    """Seconds of `head`, `full` or `total`, on equal work."""
+    """Seconds of `head`, `full`, `total`, or `CHECKED_HEAD`, on equal work."""
+    if part == CHECKED_HEAD:
+        head = record.equal_work("head", work)
+        return None if head is None else head + record.seconds.get("preparing", 0.0)
     return record.equal_total(work) if part == "total" else record.equal_work(part, work)
 
 

@@ -96,19 +96,26 @@ class Cache:
     def fill(
         self, kind: str, key: str, size: int, parts: Iterable[memoryview], idle_seconds: float = 0.0
     ) -> None:
-        """Keeps parts of `size` bytes in all as `put` does, each made when there is room for all of them."""
+        """Keeps parts of `size` bytes in all as `put` does, each made when there is room for all of them.
+
+        Raises:
+            OSError: where making a part does, whose errors are not the cache's.
+        """
         path = self._path(kind, key)
+        making = _Making(parts)
         temporary = path.with_name(f".{key}.{secrets.token_hex(8)}")
         with suppress(OSError):  # no room on the disk, no right to write, or a lock that does not come free
             if path.exists():
                 return
             try:
                 if self._reserve(temporary, HEADER.size + size, idle_seconds):
-                    _write(temporary, parts)
+                    _write(temporary, making)
                     temporary.replace(path)
                     self._whole.add((kind, key))
             finally:
                 temporary.unlink(missing_ok=True)
+        if making.error is not None:
+            raise making.error
 
     def _path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
@@ -123,11 +130,12 @@ class Cache:
             if total is None or total + size > self.budget:
                 total = self._make_room(size, idle_seconds)
             fits = total + size <= self.budget
+            file.seek(0)
+            file.write(b"%0*d" % (DIGITS, total + size if fits else total))
+            file.flush()  # before the file is there: killed in between, too much is counted, not too little
             if fits:
                 with temporary.open("xb") as reserved:
                     reserved.truncate(size)
-            file.seek(0)
-            file.write(b"%0*d" % (DIGITS, total + size if fits else total))
         if not fits:
             self._no_room_until = time.monotonic() + LOOK_AGAIN
         return fits
@@ -158,6 +166,21 @@ class Cache:
                 with suppress(FileNotFoundError):  # its owner renamed or removed it just now
                     found = entry.stat()
                     yield found.st_mtime, found.st_size, Path(entry.path)
+
+
+class _Making:
+    """Parts one after another, and the error that making one of them raised."""
+
+    def __init__(self, parts: Iterable[memoryview]) -> None:
+        self._parts = parts
+        self.error: OSError | None = None
+
+    def __iter__(self) -> Iterator[memoryview]:
+        try:
+            yield from self._parts
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def _touch(path: Path) -> None:

@@ -28,12 +28,10 @@ class Costs:
     eager: float
     compiled: float
 
-    def judge(self, batches: int, *, paid: bool = False) -> Choice:
-        """Whether so many batches repay compiling, or, where it has been paid already, go faster."""
+    def judge(self, batches: int) -> Choice:
+        """Whether so many batches repay compiling."""
         gain = f"{_count(batches)} of {self.compiled:.3g} s instead of {self.eager:.3g} s"
-        pays = batches * (self.eager - self.compiled) > (0.0 if paid else self.compile)
-        if paid:
-            return Choice(pays, f"measured just now: {gain}")
+        pays = batches * (self.eager - self.compiled) > self.compile
         repay = "repay" if pays else "do not repay"
         return Choice(pays, f"{gain} {repay} {self.compile:.3g} s of compiling")
 

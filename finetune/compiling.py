@@ -34,7 +34,7 @@ TIMED = 3  # passes, of which the middle one counts
 def obstacle(table: StageTables) -> str | None:
     """Why a stage's network is not compiled whatever the spec says, else None."""
     if table.features_once:
-        return "the head alone runs, over features"
+        return "it runs over features that are computed once"
     if table.recomputed:
         return "gradient_checkpointing decides itself what runs when"
     return None
@@ -207,7 +207,8 @@ def _measured(trial: Trial, kept: KeptCosts, batches: int) -> tuple[Choice, Forw
     forward, seconds = trial.compile()
     costs = Costs(seconds, eager, trial.seconds(forward))
     kept.keep(costs, *trial.key())
-    choice = costs.judge(batches, paid=True)
+    # By the rule for costs that were known: killed here, the next attempt finds them and must do the same.
+    choice = costs.judge(batches)
     return choice, forward if choice.compiled else trial.model
 
 

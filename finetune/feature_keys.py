@@ -15,7 +15,17 @@ from finetune.cache import key_of
 from finetune.packing import bytes_of
 
 # Our own on the way from an image's file to its features, beside the folder `data`.
-ON_THE_WAY = ("boundary", "device", "feature_views", "feeds", "folding", "kept_features", "rows", "seeds")
+ON_THE_WAY = (
+    "boundary",
+    "device",
+    "feature_views",
+    "feeds",
+    "folding",
+    "kept_features",
+    "packing",
+    "rows",
+    "seeds",
+)
 
 
 def machine(device: torch.device) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from finetune.boundary import Boundary
 from finetune.cache import Cache, key_of
 from finetune.data.fingerprints import of_samples
+from finetune.data.images import DECODER, Images
 from finetune.data.loading import Batch
 from finetune.device import Compute
 from finetune.feature_keys import code_of, digest_of, machine, own_code
@@ -33,6 +33,7 @@ class Filled:
     kept: str
     computed: int  # images, each view counted
     cached: int
+    keys: tuple[str, ...] = ()  # of the entries in the cache that hold them
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,15 @@ class FeatureStore:
     """
 
     def __init__(
-        self, cache: Cache | None, root: Path, backbone: object, compute: Compute, room: Room, fold: bool
+        self,
+        cache: Cache | None,
+        images: Images,
+        backbone: object,
+        compute: Compute,
+        room: Room,
+        fold: bool,
     ) -> None:
-        self._cache, self._root, self._backbone = cache, root, backbone
+        self._cache, self._images, self._backbone = cache, images, backbone
         self._compute, self._room = compute, room
         self._fold = fold and compute.precision != "fp32"
         self._computed = self._cached = 0
@@ -105,16 +112,24 @@ class FeatureStore:
             return None
         take = self._in_memory if kept == "memory" else self._on_disk
         files = self._files(train)
-        of_train = take([_Job(trained, train, files, view, self._fold) for view in views])
-        of_val = take([_Job(evaluated, val, self._files(val), PLAIN)])
+        train_jobs = [_Job(trained, train, files, view, self._fold) for view in views]
+        val_job = _Job(evaluated, val, self._files(val), PLAIN)
+        of_train, of_val = take(train_jobs), take([val_job])
         if of_train is None or of_val is None:
             return None
-        return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached)
+        keys = tuple(filter(None, map(self._key, (*train_jobs, val_job))))
+        return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached, keys)
+
+    def touch(self, filled: Filled) -> None:
+        """Says that features are in use, which an epoch of them does: others are evicted before."""
+        if self._cache is not None:
+            for key in filled.keys:
+                self._cache.touch("features", key)
 
     def _in_memory(self, jobs: Sequence[_Job]) -> Rows:
         source, layout = jobs[0].source, jobs[0].prefix.layout
         count = source.loader.count
-        rows = torch.empty(len(jobs) * count, layout.numbers, dtype=layout.dtype, device=source.device)
+        rows = _empty(len(jobs) * count, layout, source.device)
         for job, part in zip(jobs, torch.split(rows, count), strict=True):
             key = self._key(job)
             kept = self._cache.map("features", key) if self._cache and key else None
@@ -188,7 +203,9 @@ class FeatureStore:
         if self._cache is None:
             return None
         try:
-            return of_samples(source.loader.samples, self._root)
+            for sample in source.loader.samples:  # features of other files than the run began with are no use
+                self._images.look(sample.path)
+            return of_samples(source.loader.samples, self._images.root)
         except OSError:  # computing says what is wrong with the file
             return None
 
@@ -225,10 +242,19 @@ class FeatureStore:
                 digest_of({"answer": answer}),
                 layout,
                 own_code(),
+                DECODER,
                 self._compute.precision,
                 machine(source.device),
             )
         return _Prefix(run, layout, key, example)
+
+
+def _empty(count: int, layout: Layout, device: torch.device) -> Tensor:
+    """Memory for rows: the device's, or where that has no room the CPU's."""
+    try:
+        return torch.empty(count, layout.numbers, dtype=layout.dtype, device=device)
+    except torch.OutOfMemoryError:
+        return torch.empty(count, layout.numbers, dtype=layout.dtype)
 
 
 def _made_up(side: int) -> Tensor:

@@ -44,8 +44,11 @@ class LossWatch:
             self._look()
 
     def _fetch(self) -> None:
-        finite = torch.isfinite(torch.stack(self._losses)).to("cpu", non_blocking=True)
-        copied = torch.cuda.current_stream().record_event() if self._losses[0].is_cuda else None
+        finite, device = torch.isfinite(torch.stack(self._losses)), self._losses[0].device
+        copied = None
+        if device.type == "cuda":  # elsewhere there is no event to wait for
+            finite = finite.to("cpu", non_blocking=True)
+            copied = torch.cuda.current_stream(device).record_event()
         self._fetched = self._seen, finite, copied
         self._seen += len(self._losses)
         self._losses.clear()
@@ -57,7 +60,7 @@ class LossWatch:
         self._fetched = None
         if copied is not None:
             copied.synchronize()
-        if not finite.all():
+        if not bool(finite.all()):
             step = before + int((~finite).nonzero()[0]) + 1
             raise NonfiniteLoss(
                 f"the loss became NaN or infinite in stage {self._stage!r}, epoch {self._epoch}, "

@@ -69,7 +69,9 @@ class Run:
     kept: list[CheckpointFiles] = field(default_factory=list)
     best: BestFile | None = None
     compiled: bool | None = None  # whether the steps of the stage in which the run stands are
+    filled_before: bool = False  # whether the stage that the run goes on in had its features computed once
     filled: Filled | None = None  # the stage's features, where they are computed once
+    moved: bool = False  # the run began on another device, or in another precision, than it goes on with
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
     _stepper_state: dict[str, Any] | None = None
     _epoch_seconds: list[float] = field(default_factory=list)
@@ -99,11 +101,13 @@ class Run:
         self.standing = Standing.from_state(state["standing"])
         self.best = self._best_of(resume)
         self._stepper_state, self.stage_best = state["stepper"], state["stage_best"]
+        self.filled_before = state.get("features", False)
         self.compiled = state.get("compiled")  # absent where the run began before there was a choice
         torch.set_num_threads(state["threads"])
         now = self.surroundings()
         for name, was in state["surroundings"].items():
             if now[name] != was:
+                self.moved = True
                 yield f"the run began with {name} {was} and goes on with {now[name]}: its bytes may differ"
 
     def _best_of(self, resume: Resume) -> BestFile | None:
@@ -128,6 +132,7 @@ class Run:
         if index and self.stage_best is not None:
             self.model.load_state_dict(self.stage_best)
         self.stage_best = self.compiled = None
+        self.filled_before = False
         self.standing = self.standing.enter(index)
 
     def stepper(self, table: StageTables) -> Stepper:
@@ -288,14 +293,16 @@ def prepare(
         data_workers=data_workers,
         images=images,
         vetted=vetted,
-        features=FeatureStore(
-            cache, images.root, blueprint.identity, compute, room, resolved.fold_batch_norm
-        ),
+        features=FeatureStore(cache, images, blueprint.identity, compute, room, resolved.fold_batch_norm),
         compile_costs=KeptCosts(cache),
         data_folder=folder_of(data_dir, resolved.dataset.path),
         registry=registry,
     )
-    if resolved.compile == "on" and any(compiling.obstacle(table) is None for table in tables):
+    if (
+        resolved.compile == "on"
+        and resolved.range_test is None
+        and any(compiling.obstacle(table) is None for table in tables)
+    ):
         compiling.check(compute)
     run.val = run.source(dataset.val, evaluation_view(blueprint.preprocessing, resolved.preprocessing.stored))
     return run

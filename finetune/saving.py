@@ -40,6 +40,7 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
             "raw": raw,
             "stage_best": run.stage_best,
             "compiled": run.compiled,
+            "features": run.filled is not None,
             "threads": torch.get_num_threads(),
             "surroundings": run.surroundings(),
             "fingerprint": run.vetted.fingerprint,

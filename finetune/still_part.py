@@ -6,6 +6,7 @@ nothing. One tensor crosses the boundary, the same one in training and in valida
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 import torch
@@ -162,6 +163,9 @@ def _head_input(model: nn.Module, heads: tuple[str, ...], side: int, freezing: F
     owners = {owner(name) for name, _ in model.named_parameters() if name not in freezing.parameters}
     if len(heads) != 1 or not trained <= head | above or not owners <= head:
         return None
+    images = torch.empty(2, 3, side, side, device="meta")
+    if _draws_before(model, heads[0], images, freezing):
+        return None
     watch, seen, costs = Watch(), list[tuple[Tensor, Tensor]](), list[int]()
 
     def begin(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -174,10 +178,21 @@ def _head_input(model: nn.Module, heads: tuple[str, ...], side: int, freezing: F
     model.get_submodule(heads[0]).register_forward_hook(end)
     try:
         with torch.no_grad(), watch:
-            output = model.eval()(torch.empty(2, 3, side, side, device="meta"))
+            output = model.eval()(images)
     except Exception:  # a registered network may look at values, which a skeleton has none of
         return None
     if len(seen) != 1 or seen[0][1] is not output:
         return None
     prefix, whole = costs[0] // 2, watch.now.multiply_adds // 2  # of one image of two
     return HeadInput(heads[0], tuple(seen[0][0].shape[1:]), prefix, whole - prefix)
+
+
+def _draws_before(model: nn.Module, head: str, images: Tensor, freezing: Freezing) -> bool:
+    """Whether random numbers are drawn in training before the head, as `F.dropout` does in what holds it."""
+    watch, drawn = Watch(), list[bool]()
+    begin = model.get_submodule(head).register_forward_pre_hook(lambda *_: drawn.append(watch.now.random))
+    freezings.set_training_mode(model, freezing)
+    with suppress(Exception), torch.no_grad(), watch:  # a registered network may look at values
+        model(images)
+    begin.remove()
+    return any(drawn)

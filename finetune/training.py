@@ -190,6 +190,8 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
     forward = yield from _forward(run, index, table, feed)
     for epoch in range(run.standing.epoch, stage.epochs):
         run.compute.reset_peak()
+        if run.filled is not None:
+            run.features.touch(run.filled)
         freezing.set_training_mode(model, table.freezing)
         clock = Clock()
         train = yield from _epoch(run, index, table, feed, forward, stepper, epoch, clock)
@@ -211,6 +213,7 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
             yield Warned(alarm(table.name, judged.sign, record.lr, judged.advice))
         if run.standing.stage_over:
             break
+    run.filled = None  # with the memory of its features
     done = run.standing.epoch
     yield StageEnded(table.name, index, done, done < stage.epochs)
 
@@ -238,6 +241,8 @@ def _features(run: Run, index: int, table: StageTables) -> Iterator[Event]:
             f"stage {table.name!r} computes its features in each epoch: "
             f"there was no room for about {table.features.size} bytes of them"
         )
+    if filled is None and run.filled_before:
+        yield Warned("the stage began with features computed once: its bytes may differ from now on")
 
 
 def _epoch(

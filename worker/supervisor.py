@@ -118,6 +118,7 @@ class Supervisor:
             except AttemptGone as gone:
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
+                reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
             if heard is not None and time.monotonic() - heard > self._settings.stall_seconds:
                 attempt.stop(self._settings.grace_seconds)

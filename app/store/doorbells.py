@@ -39,8 +39,14 @@ class Doorbell:
 
     def _listen(self) -> None:
         # The end for writing stays open here: a pipe that nobody can write to counts as ready to be read.
-        for ours, mode in ((self._reader, os.O_RDONLY), (self._writer, os.O_WRONLY)):
-            end = os.open(self._path, mode | os.O_NONBLOCK)
+        # Both or none are taken over: somebody may remove the file in between.
+        reader = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            writer = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            os.close(reader)
+            raise
+        for end, ours in ((reader, self._reader), (writer, self._writer)):
             os.dup2(end, ours, inheritable=False)
             os.close(end)
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -73,7 +74,8 @@ def examine(path: Path, keep: Keep | None = None) -> FileFacts:
     if changed:
         return FileFacts(stamp, "unreadable", "it was written to while it was read")
     if image is not None and keep is not None:
-        keep(path, found, image)
+        with suppress(MemoryError, RuntimeError):  # it is not kept then, and decoded anew
+            keep(path, found, image)
     return facts
 
 

@@ -64,7 +64,7 @@ def _stage_warnings(table: StageTables, blueprint: Blueprint, first: bool, class
     if table.stage.sampler == "balanced" and class_weights == "balanced":
         warnings.append("the sampler and the class weights both balance the classes: small ones count double")
     if table.stage.gradient_checkpointing and not table.recomputed:
-        warnings.append("gradient_checkpointing has no effect: the head alone runs, over features")
+        warnings.append("gradient_checkpointing has no effect: its features are computed once")
     if table.stage.feature_views is not None:
         warnings += _view_warnings(table)
     normalised = any(isinstance(m, BATCH_NORM) and n in freezing.modules for n, m in model.named_modules())

@@ -22,7 +22,7 @@ class Reproduced(Fields):
     again: float | None
     difference: float | None = Field(description="again - stored")
     precision: str = Field(description="Of these values: fp32, bf16 or fp16.")
-    in_fp32: float | None = Field(description="What the file gives in fp32, as all else in the report.")
+    in_fp32: float | None = Field(description="What the file gives in fp32; f1 at thresholds chosen anew.")
 
 
 class ReportedCheckpoint(Fields):

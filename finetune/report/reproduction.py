@@ -52,7 +52,15 @@ def reproduce(run: Run) -> Again:
     evaluation, outputs = _evaluated(run, model, run.compute)
     again = evaluation.figures[figure]
     same = run.best is not None and run.best.own and run.compute.device.type == "cpu"
-    if not matches(metric, stored, again, None if same else len(outputs)):
+    # Below fp32 rounding explains more than borderline images, and so does another precision than it was
+    # stored in: then the file is proved by its SHA-256 alone, and a difference is told, not taken for damage.
+    explained = (
+        not same
+        and (run.moved or run.compute.precision != "fp32")
+        and stored is not None
+        and math.isfinite(again)
+    )
+    if not matches(metric, stored, again, None if same else len(outputs)) and not explained:
         raise NotReproduced(
             f"{what} was loaded anew and gives {_shown(again)}: retry the job; if it comes again, "
             "the network answers differently from call to call, or the machine's memory or disk is at fault"

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from finetune import freezing as freezings
 from finetune.backbones import Registry, skeleton
@@ -185,7 +186,16 @@ class Valued(Own):
         return self.head(images.mean((2, 3)) if images.sum() > 0 else images.amax((2, 3)))
 
 
-@pytest.mark.parametrize("build", [Scaled, Valued, Making])
+class DroppingUnseen(Looking):
+    """Drops out above its modules, which is in training mode where all in it is frozen but the head."""
+
+    def forward(self, images):
+        if len(images) > 100_000:
+            raise ValueError("too many")
+        return self.head(functional.dropout(self.stem(images).mean((2, 3)), 0.5, self.training))
+
+
+@pytest.mark.parametrize("build", [Scaled, Valued, Making, DroppingUnseen])
 def test_no_boundary_where_neither_the_code_nor_the_heads_output_can_be_followed(registry, cut, build):
     with pytest.raises(NoBoundary, match="cannot be followed"):
         cut({"policy": "backbone"}, "custom", custom(registry, build))

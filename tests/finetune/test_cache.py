@@ -408,11 +408,12 @@ def test_parts_are_made_only_where_there_is_room_for_all_of_them(cache):
     assert made == [True]
 
 
-def test_a_fill_that_breaks_in_the_middle_leaves_nothing(cache):
+@pytest.mark.parametrize("error", [RuntimeError, OSError])
+def test_a_fill_that_breaks_in_the_middle_leaves_nothing_and_says_so(cache, error):
     def parts():
         yield KILOBYTE
-        raise RuntimeError("broke")
+        raise error("broke")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(error, match="broke"):
         cache.fill("things", "a", 2 * KILOBYTE.nbytes, parts())
     assert files(cache.root) == []

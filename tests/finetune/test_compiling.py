@@ -17,7 +17,7 @@ from finetune.compiling import SMALL, Trial, decide
 from finetune.device import Compute
 from finetune.errors import CompileFailed
 from finetune.events import CompileChosen
-from finetune.freezing import freezing_of
+from finetune.freezing import Freezing, freezing_of
 from finetune.spec.stages import FreezeNone
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -57,8 +57,8 @@ class Breaking(nn.Module):
 
 def trial(model, **fields):
     freezing = freezing_of(model, ("head",), FreezeNone(policy="none"), "eval")
-    known = {"backbone": "it", "batch": 4, "size": 8, "accumulate": 1}
-    return Trial(model, freezing, **{"compute": CPU, **known, **fields})
+    known = {"freezing": freezing, "backbone": "it", "batch": 4, "size": 8, "accumulate": 1}
+    return Trial(model, **{"compute": CPU, **known, **fields})
 
 
 @needs_compiler
@@ -95,7 +95,8 @@ def test_auto_measures_once_keeps_it_and_leaves_no_trace(job, run, told, tmp_pat
     monkeypatch.setattr(compile_costs, "WORTH_MEASURING", 0.0)
     spec = job(stage(), batch_size=10)
     ((_, reason),) = choices(run(spec, tmp_path / "first", cache_dir=tmp_path / "cache"))
-    assert reason.startswith("measured just now: 9 batches of ")
+    assert reason.startswith("9 batches of ")
+    assert reason.endswith(" s of compiling")
     second = run(spec, tmp_path / "second", keep_all=True, cache_dir=tmp_path / "cache")
     ((chosen, reason),) = choices(second)
     assert not chosen
@@ -175,7 +176,7 @@ def test_without_a_compiler_on_fails_before_training_and_says_what_to_install(tm
     ("fields", "because"),
     [
         ({"gradient_checkpointing": True}, "gradient_checkpointing decides itself what runs when"),
-        ({"freeze": {"policy": "backbone"}}, "the head alone runs, over features"),
+        ({"freeze": {"policy": "backbone"}}, "it runs over features that are computed once"),
     ],
 )
 def test_what_cannot_be_compiled_is_told_in_the_plan_and_runs_plain(
@@ -197,9 +198,10 @@ def test_the_costs_are_of_one_network_batch_precision_and_freezing():
             {"size": 9},
             {"backbone": "other"},
             {"compute": Compute(CPU.device, "bf16")},
+            {"freezing": Freezing(frozenset({"layer"}), frozenset({"layer"}), (), ())},
         )
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_small_batches_on_a_gpu_are_recorded_as_graphs():

@@ -192,6 +192,16 @@ def test_where_the_disk_has_no_room_after_all_the_stage_runs_without_and_says_so
     assert not ready(events)
 
 
+def test_a_run_that_goes_on_without_the_features_that_it_began_with_says_so(job, run, told, tmp_path):
+    spec = job(a_stage(TOP))
+    whole = run(spec, tmp_path / "run", cache_dir=tmp_path / "cache", keep_all=True, **DISK)
+    first = told.checkpoints(whole)[0]
+    resume = Resume(first.weights, first.state)
+    for options, says in ((DISK, False), ({**DISK, "cache_bytes": 0}, True)):
+        events = run(spec, tmp_path / f"rest-{says}", cache_dir=tmp_path / "cache", resume=resume, **options)
+        assert any("began with features computed once" in text for text in told.warnings(events)) == says
+
+
 def test_too_large_for_memory_and_disk_the_plan_says_so_and_the_run_is_the_same(job, run, told, tmp_path):
     spec = job(a_stage())
     expected = shas(told, run(spec, tmp_path / "plain"))

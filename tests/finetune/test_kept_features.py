@@ -16,8 +16,11 @@ from finetune.boundary import HeadInput
 from finetune.cache import Cache
 from finetune.data.augmentation import evaluation_view, training_view
 from finetune.data.dataset import open_dataset
+from finetune.data.facts import stamp_of
+from finetune.data.images import Images
 from finetune.data.loading import Loader
 from finetune.device import Compute
+from finetune.errors import DatasetInvalid
 from finetune.feature_views import PLAIN, training_views
 from finetune.features import Room
 from finetune.feeds import Source
@@ -96,7 +99,7 @@ def store(root, tmp_path):
 
     def make(backbone=("tiny", {}), precision="fp32", fold=True, cache=True, **room):
         kept = Cache(tmp_path / "cache", 10**9) if cache else None
-        return FeatureStore(kept, root, backbone, Compute(CPU, precision), Room(**room), fold)
+        return FeatureStore(kept, Images(kept, root), backbone, Compute(CPU, precision), Room(**room), fold)
 
     return make
 
@@ -195,7 +198,7 @@ def test_where_there_is_no_room_there_are_no_features(fill):
 
 def test_a_full_cache_has_no_room_for_what_memory_has_none_for(root, model, source, boundary, tmp_path):
     full = Cache(tmp_path / "cache", 200)
-    store = FeatureStore(full, root, "tiny", Compute(CPU, "fp32"), Room(0, 10**9), True)
+    store = FeatureStore(full, Images(full, root), "tiny", Compute(CPU, "fp32"), Room(0, 10**9), True)
     assert store.fill(model, boundary(), source(), source(), [PLAIN], 16) is None
 
 
@@ -363,6 +366,39 @@ def test_another_name_another_option_or_another_number_of_threads_change_the_key
     finally:
         torch.set_num_threads(1)
     assert len(found) == 4
+
+
+def test_another_decoder_changes_the_key(keys, monkeypatch):
+    before = keys()
+    monkeypatch.setattr(kept_features, "DECODER", ("12.0", "3.1", "another"))
+    assert set(keys()).isdisjoint(before)
+
+
+def test_features_of_a_file_that_changed_while_the_job_trains_are_refused(
+    fill, store, source, model, boundary
+):
+    fill()
+    images = store()._images
+    path = source().loader.samples[3].path
+    stamps = {sample.path: stamp_of(sample.path.stat()) for sample in source().loader.samples}
+    path.write_bytes(path.read_bytes() + b"x")
+    fill()  # by another job, which keeps what it computes
+    begun = store()
+    begun._images = dataclasses.replace(images, stamps=stamps)
+    with pytest.raises(DatasetInvalid, match="was changed while the job trained"):
+        begun.fill(model, boundary(), source(), source(), [PLAIN], 16)
+
+
+@pytest.mark.parametrize("room", [MEMORY, DISK], ids=ROOMS)
+def test_features_in_use_are_the_last_to_go(store, model, boundary, source, room, tmp_path):
+    used = store(**room)
+    filled = used.fill(model, boundary(), source(), source(), [PLAIN], 16)
+    entries = list((tmp_path / "cache" / "features").iterdir())
+    for entry in entries:
+        os.utime(entry, (1, 1))
+    used.touch(filled)
+    assert entries
+    assert all(entry.stat().st_mtime > 1 for entry in entries)
 
 
 def test_a_network_that_answers_otherwise_has_another_key(model, keys):

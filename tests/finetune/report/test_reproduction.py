@@ -139,6 +139,19 @@ def test_a_resumed_run_finds_its_best_beside_what_it_resumed_from_or_where_it_is
         resume()
 
 
+def test_below_fp32_a_score_that_differs_after_a_resume_is_told_and_ends_no_job(job, run, told, tmp_path):
+    """As on a processor with other kernels: the file itself is proved by its SHA-256."""
+    spec = keeping(job, **{}) | {"precision": "bf16"}
+    made = told.checkpoints(run(spec, tmp_path / "first", keep_all=True))
+    state = torch.load(made[-1].state, weights_only=True)
+    state["standing"]["best"]["value"] *= 1.05
+    torch.save(state, made[-1].state)
+    resume = Resume(made[-1].weights, made[-1].state)
+    events = run(spec, tmp_path / "second", resume=resume)
+    assert isinstance(events[-1], RunEnded)
+    assert any("as another machine's rounding may do" in text for text in told.warnings(events))
+
+
 def test_other_weights_that_open_as_well_are_found_out_by_their_score(interrupted):
     best, resume = interrupted
     with safetensors.safe_open(best.weights, "pt") as file:
