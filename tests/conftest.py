@@ -19,6 +19,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app.store.migrate import migrate
+from tests.databases import postgresql, url
+
+__all__ = ["postgresql", "url"]  # fixtures for all tests
 
 Draw = Callable[..., Path]
 
