@@ -2,6 +2,7 @@
 # make demo    fine-tuning on real images, from nothing to a table, in two minutes
 # make up      the server and a worker
 # make test    all checks and tests
+# make test-long   the long profile of the tests that try at random
 # make lint    the checks alone
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo up test lint
+.PHONY: setup demo up test test-long lint
 
 setup: $(STAMP)
 
@@ -32,3 +33,6 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest
+
+test-long: lint
+	$(BIN)/pytest --long
