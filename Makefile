@@ -2,6 +2,7 @@
 # make demo    fine-tuning on real images, from nothing to a table, in two minutes
 # make up      the server and a worker
 # make test    all checks and tests
+# make test-long   the long profile of the tests that try at random
 # make lint    the checks alone
 # make bench   compares Thaw with the plain loop on this machine; BENCH="--only limits" runs a part
 # make bench-peers   the same with timm, torchvision's references, fastai, Lightning and the Hugging Face Trainer
@@ -15,7 +16,7 @@ PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 BENCH ?=
 
-.PHONY: setup demo up test lint bench bench-peers bench-tables
+.PHONY: setup demo up test test-long lint bench bench-peers bench-tables
 
 setup: $(STAMP)
 
@@ -52,3 +53,6 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt
 
 bench-tables: setup
 	$(BIN)/python -m benchmarks.tables benchmarks/results/results.json docs/performance.md
+
+test-long: lint
+	$(BIN)/pytest --long

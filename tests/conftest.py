@@ -19,8 +19,23 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app.store.migrate import migrate
+from tests.databases import postgresql, url
+
+__all__ = ["postgresql", "url"]  # fixtures for all tests
 
 Draw = Callable[..., Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: the long profile of tests that try at random."""
+    parser.addoption("--long", action="store_true", help="try at random for hours, not for minutes")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long profile was asked for."""
+    return bool(request.config.getoption("--long"))
+
 
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)

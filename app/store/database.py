@@ -62,12 +62,16 @@ class Database:
         )
         if sqlite:
             _listen(self.engine, foreign_keys=foreign_keys)
+        # SQLite's readers see one state anyhow.
+        self._reading = (
+            self.engine if sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writing = self.engine.execution_options(**{_BEGIN_MODE: "IMMEDIATE"})
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection for queries, which on SQLite all see the same state; no write of it is kept."""
-        with _answering(), self.engine.connect() as connection:
+        """Give a connection for queries, which all see the same state; no write of it is kept."""
+        with _answering(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager

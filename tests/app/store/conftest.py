@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +8,7 @@ from app.store.database import Database
 from app.store.experiments import create_experiment
 from app.store.ids import new_id
 from app.store.jobs import create_job, get_job
-from app.store.migrate import migrate
 from app.store.records import Claim, Experiment, Job, NewTrial
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'thaw.db'}"
-    migrate(url)
-    return url
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from app.store.records import JobError, NewCheckpoint
 from app.store.reports import record_epoch
 from app.store.states import Status
 from app.store.tables import attempts
+from tests.databases import only_sqlite
 
 CLAIM_ALL = """
 import sys
@@ -45,6 +46,7 @@ def test_nothing_queued_gives_nothing(db):
     assert claim(db, "w1", 60) is None
 
 
+@only_sqlite
 def test_idle_claim_takes_no_write_lock(db):
     begun = []
     event.listen(db.engine, "before_cursor_execute", lambda c, cursor, sql, *rest: begun.append(sql))

@@ -11,12 +11,14 @@ from app.store.database import Database, db_now
 from app.store.errors import StoreUnavailable
 from app.store.jobs import list_jobs
 from app.store.tables import jobs
+from tests.databases import only_sqlite
 
 
 def _pragma(connection, name):
     return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
 
+@only_sqlite
 def test_pragmas_are_in_force_on_every_connection(db):
     with db.read() as first, db.read() as second, db.write() as third:
         for connection in (first, second, third):
@@ -58,6 +60,7 @@ def test_now_on_postgresql_is_a_double_that_may_use_an_index():
     assert "CAST(extract(epoch from statement_timestamp()) AS double precision)" in sql
 
 
+@only_sqlite
 def test_write_holds_the_write_lock_from_its_start(db):
     with db.write(), db.read() as other:
         other.exec_driver_sql("PRAGMA busy_timeout = 0")
@@ -66,6 +69,7 @@ def test_write_holds_the_write_lock_from_its_start(db):
     db.dispose()  # the shortened timeout must not stay in the pool
 
 
+@only_sqlite
 def test_writer_that_waits_in_vain_for_the_lock_finds_the_store_unavailable(db, url, monkeypatch):
     monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 50)
     impatient = Database(url)

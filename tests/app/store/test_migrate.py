@@ -14,6 +14,7 @@ from app.store.database import Database
 from app.store.jobs import create_job, delete_job, list_jobs
 from app.store.migrate import is_current, migrate
 from app.store.tables import metadata
+from tests.databases import only_sqlite
 
 
 def _schema(db):
@@ -43,6 +44,7 @@ def test_migrated_database_equals_the_metadata(db):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+@only_sqlite
 def test_migrated_tables_have_the_constraints_and_indexes_of_created_ones(db, tmp_path):
     created = Database(f"sqlite:///{tmp_path / 'created.db'}")
     metadata.create_all(created.engine)
@@ -51,6 +53,7 @@ def test_migrated_tables_have_the_constraints_and_indexes_of_created_ones(db, tm
     created.dispose()
 
 
+@only_sqlite
 def test_every_constraint_is_named(db):
     with db.read() as connection:
         tables = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'table'").all()
@@ -62,6 +65,7 @@ def test_every_constraint_is_named(db):
     assert all(constraint.name for table in metadata.tables.values() for constraint in table.constraints)
 
 
+@only_sqlite
 def test_job_and_event_numbers_are_never_given_twice(db):
     with db.read() as connection:
         for table in ("jobs", "events", "checkpoints"):
@@ -257,6 +261,7 @@ def test_taking_experiments_away_keeps_their_jobs_as_jobs_of_their_own(tmp_path)
         each.dispose()
 
 
+@only_sqlite
 def test_a_database_that_grew_is_a_fresh_one(tmp_path, db):
     url, old = _at(tmp_path, "0001")
     _fill(old)

@@ -9,6 +9,9 @@ from app.store.experiments import list_experiments, list_trials
 from app.store.jobs import list_jobs
 from app.store.leases import sweep
 from app.store.states import Status
+from tests.databases import only_sqlite
+
+pytestmark = only_sqlite
 
 
 @pytest.fixture
