@@ -165,7 +165,9 @@ def gpus(results: Results) -> str:
 def machines(results: Results) -> str:
     """The machine and the versions of the newest session."""
     session = results.sessions[-1]
-    facts = {**session.machine, "work": _work(session.work), "accuracy's work": _work(session.accuracy_work)}
+    judged = results.newest(f"accuracy-{rows.REFERENCE}")
+    judging = results.session(judged[0].session) if judged else session
+    facts = {**session.machine, "work": _work(session.work), "accuracy's work": _work(judging.accuracy_work)}
     return markdown(["", ""], [[name, value] for name, value in facts.items()])
 
 

@@ -125,7 +125,10 @@ def test_next_job_on_the_dataset_takes_from_the_cache_what_it_shares_with_the_fi
 
 
 def test_job_can_be_followed_while_it_runs(client, make_spec, ended, until):
-    job = client.submit(make_spec(backbone={"name": "tiny_slow", "weights": None}))
+    spec = make_spec(backbone={"name": "tiny_slow", "weights": None})
+    lasting = {"epochs": 25, "lr": {"schedule": {"name": "constant", "lr": 0.05}}}  # several heartbeats
+    spec["stages"][1] |= lasting
+    job = client.submit(spec)
     running = until(lambda: (found := client.job(job.id)).progress and found, 30, "there is progress")
     assert running.status == "running"
     assert running.progress.stages == 2
