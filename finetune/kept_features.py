@@ -202,10 +202,9 @@ class FeatureStore:
     def _files(self, source: Source) -> str | None:
         if self._cache is None:
             return None
-        try:
-            for sample in source.loader.samples:  # features of other files than the run began with are no use
-                self._images.look(sample.path)
-            return of_samples(source.loader.samples, self._images.root)
+        images = self._images
+        try:  # features of other files than the run began with are no use: `look` refuses them
+            return of_samples(source.loader.samples, images.root, images.look)
         except OSError:  # computing says what is wrong with the file
             return None
 

@@ -51,8 +51,9 @@ class Stepper:
         """Trains on the batches as on one: their means are weighed so that it makes no difference.
 
         `rates` are the groups' learning rates, `forward` gives the network's outputs. What is random in a
-        step (mixing, dropout) is drawn from torch's global generator. Nothing here waits for the device.
-        Returns the step's mean loss, detached, still on the device.
+        step (mixing, dropout) is drawn from torch's global generator. Nothing here waits for the device, but
+        for the scaler of fp16 where the optimizer has no fused kernel. Returns the step's mean loss,
+        detached, still on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["name"]]

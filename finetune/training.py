@@ -85,11 +85,12 @@ def train(
         job: what the checkpoints name as their job.
         job_file: the checkpoint that `backbone.weights.job` stands for.
         keep_all: leave the removing of checkpoints to the caller.
-        cache_dir: where images and features are kept for other runs; the result does not depend on it.
+        cache_dir: where images and features are kept for other runs, and what compiling costs.
         cache_bytes: how large that may become; 0 keeps nothing.
         checks_dir: where what is known of the dataset's files is kept, so that other runs need not open them.
         feature_memory_bytes: how large a stage's features may be to stay in memory; larger ones are read from
-            a file in `cache_dir`, if they fit. The result does not depend on it.
+            a file in `cache_dir`, if they fit. A stage whose features fit nowhere goes without them, which
+            changes nothing in fp32 but for `feature_views`; see docs/features.md.
 
     Raises:
         FinetuneError: one of the tree in `finetune.errors`, before training or in it.

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from finetune.cache import key_of
@@ -26,13 +26,17 @@ def of_stat(path: Path, found: os.stat_result, root: Path) -> str:
     return key_of(str(name), *stamp_of(found))
 
 
-def of_samples(samples: Iterable[Sample], root: Path) -> str:
+def of_samples(
+    samples: Iterable[Sample], root: Path, look: Callable[[Path], os.stat_result] = Path.stat
+) -> str:
     """Of a split: its files in order, each with its label. Weights change nothing of what is computed of it.
+
+    `look` says what a file is now, and raises what it likes.
 
     Raises:
         OSError: a file is not there.
     """
-    return key_of([(of_file(sample.path, root), sample.label) for sample in samples])
+    return key_of([(of_stat(sample.path, look(sample.path), root), sample.label) for sample in samples])
 
 
 def of_dataset(examination: Examination) -> str | None:
