@@ -20,8 +20,9 @@ from PIL import Image, ImageDraw
 
 from app.store.migrate import migrate
 from tests.databases import postgresql, url
+from tests.promises import pytest_configure, pytest_runtest_makereport, tried
 
-__all__ = ["postgresql", "url"]  # fixtures for all tests
+__all__ = ["postgresql", "pytest_configure", "pytest_runtest_makereport", "tried", "url"]  # for all tests
 
 Draw = Callable[..., Path]
 
