@@ -144,7 +144,7 @@ class Trial:
         ]
         images = torch.randn(self.batch, 3, self.size, self.size, device=self.compute.device)
         try:
-            yield images.contiguous(memory_format=torch.channels_last)
+            yield images.contiguous(memory_format=self.compute.layout)
         finally:
             self.model.zero_grad(set_to_none=True)
             with torch.no_grad():

@@ -7,15 +7,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the precision of training steps and of each epoch's evaluation."""
+    """A device, the precision of steps and of each epoch's evaluation, and how images lie in memory."""
 
     device: torch.device
     precision: str
+    layout: torch.memory_format = torch.channels_last
+
+    def laid(self, network: nn.Module) -> nn.Module:
+        """A network there, its convolutions as the images lie."""
+        return network.to(self.device).to(memory_format=self.layout)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a training step's forward pass."""
@@ -65,7 +70,7 @@ class Compute:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def choose(device: str, precision: str) -> Compute:
+def choose(device: str, precision: str, channels_last: bool = True) -> Compute:
     """`auto` takes a GPU where there is one, and of precisions the best that the device computes in natively.
 
     That is bf16; on a GPU without it fp16, elsewhere fp32.
@@ -75,7 +80,7 @@ def choose(device: str, precision: str) -> Compute:
     if precision == "auto":
         narrow = "fp16" if chosen.type == "cuda" else "fp32"
         precision = "bf16" if _has_bf16(chosen) else narrow
-    return Compute(chosen, precision)
+    return Compute(chosen, precision, torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _has_bf16(device: torch.device) -> bool:

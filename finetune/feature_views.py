@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from finetune.data.augmentation import light_flips
@@ -35,7 +34,7 @@ def _plain(source: Source) -> Iterator[Tensor]:
 
 def _flipped(source: Source) -> Iterator[Tensor]:
     for images in _plain(source):
-        yield images.flip(3).contiguous(memory_format=torch.channels_last)
+        yield images.flip(3).contiguous(memory_format=source.layout)
 
 
 PLAIN = KeptView(("plain",), _plain)

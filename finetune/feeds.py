@@ -46,6 +46,7 @@ class Source:
     loader: Loader
     preprocessing: Preprocessing
     device: torch.device
+    layout: torch.memory_format = torch.channels_last
 
     def place(self, batches: Iterator[Batch]) -> Inputs:
         """Moves batches to the device and turns them into what the network takes, one batch ahead."""
@@ -55,7 +56,7 @@ class Source:
 
     def _prepared(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images = self.preprocessing.normalize(batch.images.to(self.device))
-        return images.contiguous(memory_format=torch.channels_last), batch.labels.to(self.device)
+        return images.contiguous(memory_format=self.layout), batch.labels.to(self.device)
 
     def _ahead(self, made: Iterator[Made]) -> Iterator[Made]:
         return made if self.loader.workers else ahead(made)  # data workers are ahead by themselves
@@ -99,6 +100,24 @@ class ImageFeed:
         return self._val.place(self._val.loader.in_order())
 
 
+def picked(split: tuple[Rows, Tensor], batches: Batches, views: list[list[int]]) -> Inputs:
+    """Batches of a split's features and labels: of these images, and of each this view."""
+    rows, labels = split
+    sizes = [len(batch) for batch in batches]
+    images = [image for batch in batches for image in batch]
+    places = rows.places(images, [view for batch in views for view in batch])
+    indices = torch.tensor(images).to(labels.device, non_blocking=True)
+    for here, index in zip(torch.split(places, sizes), torch.split(indices, sizes), strict=True):
+        yield rows.pick(here), labels[index]
+
+
+def picked_in_order(rows: Rows, source: Source) -> Inputs:
+    """The first view of each image of a source, in batches as it has them."""
+    batches = batches_of(range(rows.count), source.loader.batch_size)
+    labels = source.loader.labels().to(source.device)
+    return picked((rows, labels), batches, [[0] * len(batch) for batch in batches])
+
+
 class FeatureFeed:
     """Features, computed once, through the part of the network behind them.
 
@@ -115,28 +134,15 @@ class FeatureFeed:
     ) -> None:
         self.forward = forward
         self._sampling, self._views = sampling, views
-        self._train, self._val = (
-            (rows, source.loader.labels().to(source.device)) for rows, source in (train, val)
-        )
+        self._train, self._val = (train[0], train[1].loader.labels().to(train[1].device)), val
         self._weights = train[1].loader.weights()
-        self._val_batches = batches_of(range(val[0].count), val[1].loader.batch_size)
-
-    @staticmethod
-    def _pick(split: tuple[Rows, Tensor], batches: Batches, views: list[list[int]]) -> Inputs:
-        rows, labels = split
-        sizes = [len(batch) for batch in batches]
-        images = [image for batch in batches for image in batch]
-        places = rows.places(images, [view for batch in views for view in batch])
-        indices = torch.tensor(images).to(labels.device, non_blocking=True)
-        for here, index in zip(torch.split(places, sizes), torch.split(indices, sizes), strict=True):
-            yield rows.pick(here), labels[index]
 
     def train(self, epoch: int) -> Iterator[Labelled]:
         """See `Feed`."""
         batches = self._sampling.batches(epoch)
-        picked = self._pick(self._train, batches, self._views(epoch, batches))
-        return weighed(picked, batches, self._weights)
+        inputs = picked(self._train, batches, self._views(epoch, batches))
+        return weighed(inputs, batches, self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""
-        return self._pick(self._val, self._val_batches, [[0] * len(batch) for batch in self._val_batches])
+        return picked_in_order(*self._val)

@@ -120,6 +120,23 @@ class FeatureStore:
         keys = tuple(filter(None, map(self._key, (*train_jobs, val_job))))
         return Filled(of_train, of_val, len(views), size, kept, self._computed, self._cached, keys)
 
+    def in_precision(self, compute: Compute) -> "FeatureStore":
+        """The same store for features in another precision."""
+        return FeatureStore(self._cache, self._images, self._backbone, compute, self._room, self._fold)
+
+    def validation(self, model: nn.Module, boundary: Boundary, val: Source) -> Rows | None:
+        """The features of the validation images alone, where the cache has them or keeps them for others.
+
+        None where nothing is kept. Leaves the model in eval mode.
+        """
+        weights = self._weights(model.eval(), boundary)
+        prefix = self._look(model, boundary, val, val.preprocessing.crop, weights)
+        job = _Job(prefix, val, self._files(val), PLAIN)
+        kept = self._room.place(prefix.layout.bytes * val.loader.count)
+        if self._key(job) is None or kept is None:
+            return None
+        return self._in_memory([job]) if kept == "memory" else self._on_disk([job])
+
     def touch(self, filled: Filled) -> None:
         """Says that features are in use, which an epoch of them does: others are evicted before."""
         if self._cache is not None:
@@ -243,6 +260,7 @@ class FeatureStore:
                 own_code(),
                 DECODER,
                 self._compute.precision,
+                self._compute.layout,
                 machine(source.device),
             )
         return _Prefix(run, layout, key, example)

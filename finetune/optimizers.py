@@ -53,10 +53,10 @@ def _of_adam(groups: Rows, spec: Adam | AdamW) -> dict[str, Any]:
 FUSED: dict[type[Any], tuple[str, ...]] = {Sgd: ("cuda",), Adam: ("cuda", "cpu"), AdamW: ("cuda", "cpu")}
 
 
-def _fused(groups: Rows, spec: Any) -> bool | None:
-    """Whether the step is one kernel; None leaves the way to torch."""
-    if getattr(spec, "dampening", 0.0):
-        return None  # see `_begin_at_zero`
+def _fused(groups: Rows, spec: Sgd | Adam | AdamW) -> bool | None:
+    """Whether the step is one kernel; None leaves the way to torch, which then takes none."""
+    if not spec.fused or getattr(spec, "dampening", 0.0):  # as to dampening, see `_begin_at_zero`
+        return None
     return True if groups[0]["params"][0].device.type in FUSED[type(spec)] else None
 
 

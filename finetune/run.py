@@ -1,6 +1,6 @@
 """A run made ready: data checked, network built, tables drawn up; and where it stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +27,7 @@ from finetune.errors import DatasetInvalid, FinetuneError, SpecInvalid
 from finetune.events import CheckpointFiles, EpochRecord, Progress
 from finetune.feature_views import training_views
 from finetune.features import Room
-from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
+from finetune.feeds import FeatureFeed, Feed, ImageFeed, Inputs, Source, picked_in_order
 from finetune.kept_features import FeatureStore, Filled
 from finetune.network import Blueprint, build, draw, preparations, resolve_with
 from finetune.objectives import Objective
@@ -191,13 +191,29 @@ class Run:
         splits = (self.filled.train, train), (self.filled.val, self.val)
         return FeatureFeed(boundary.suffix(self.model), *splits, table.sampling, chosen)
 
+    def validation(
+        self, network: nn.Module, stage: str, compute: devices.Compute
+    ) -> tuple[Callable[[Tensor], Tensor], Inputs]:
+        """The validation batches for a network after a stage, and its call for them.
+
+        They are features of the part that stood still in the stage, where the cache has those of just these
+        weights in this precision or keeps them for others; else images.
+        """
+        features = next(table.features for table in self.tables if table.name == stage)
+        if features is not None:
+            store = self.features.in_precision(compute)
+            rows = store.validation(network, features.boundary, self.val)
+            if rows is not None:
+                return features.boundary.suffix(network), picked_in_order(rows, self.val)
+        return network, self.val.place(self.val.loader.in_order())
+
     def source(self, samples: Sequence[Sample], view: View) -> Source:
         """Samples as views on their way to the device."""
         pin = self.compute.device.type == "cuda"
         classes = len(self.dataset.classes)
         read = self.images.at(view.size, max(1, self.data_workers))
         loader = Loader(samples, view, self.spec.batch_size, self.data_workers, pin, classes, read)
-        return Source(loader, self.blueprint.preprocessing, self.compute.device)
+        return Source(loader, self.blueprint.preprocessing, self.compute.device, self.compute.layout)
 
     def judged(self, record: EpochRecord) -> dict[str, float | None]:
         """The validation figures of what the epoch's checkpoint holds."""
@@ -274,7 +290,7 @@ def prepare(
     images = replace(images, stamps=vetted.stamps)
     dataset = vetted.dataset
     blueprint = draw(resolved, registry, dataset.classes, weights_dir, job_file)
-    compute = devices.choose(device, resolved.precision)
+    compute = devices.choose(device, resolved.precision, resolved.channels_last)
     room = Room(feature_memory, cache.budget if cache else 0)
     in_precision = resolved.model_copy(update={"precision": compute.precision})
     tables = tables_of(in_precision, blueprint, dataset, room)
@@ -289,7 +305,7 @@ def prepare(
         tables=tables,
         objective=objectives.build(resolved.objective, dataset, compute.device),
         compute=compute,
-        model=model.to(compute.device).to(memory_format=torch.channels_last),
+        model=compute.laid(model),
         data_workers=data_workers,
         images=images,
         vetted=vetted,

@@ -90,7 +90,7 @@ def logits_before(run: Run, images: Sequence[int]) -> Tensor:
         FinetuneError: the weights that it began with cannot be had any more.
     """
     network = build(run.blueprint, run.spec.seed, run.spec.head.dropout)
-    network = network.to(run.compute.device).to(memory_format=torch.channels_last).eval()
+    network = run.compute.laid(network).eval()
     with torch.inference_mode():
         batches = run.val.place(run.val.loader.of(images))
         return torch.cat([network(inputs).cpu() for inputs, _ in batches])

@@ -131,15 +131,15 @@ def _opened(run: Run, what: str) -> tuple[Path, str, TrainedModel]:
 
 
 def _evaluated(run: Run, model: TrainedModel, compute: Compute) -> tuple[Evaluation, Tensor]:
-    kept, network = list[Tensor](), compute.evaluating(model.network)
+    network, batches = run.validation(compute.laid(model.network), model.about["stage"], compute)
+    answer, kept = compute.evaluating(network), list[Tensor]()
 
     def forward(inputs: Tensor) -> Tensor:
-        outputs = network(inputs)
+        outputs = answer(inputs)
         kept.append(outputs.cpu())
         return outputs
 
-    evaluation = run.objective.evaluate(forward, run.val.place(run.val.loader.in_order()))
-    return evaluation, torch.cat(kept)
+    return run.objective.evaluate(forward, batches), torch.cat(kept)
 
 
 def _shown(value: float | None) -> str:

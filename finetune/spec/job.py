@@ -147,6 +147,11 @@ class JobSpec(Part):
         default="auto",
         description="torch.compile of the training network. auto: where the steps repay it on this machine.",
     )
+    channels_last: bool = Field(
+        default=True,
+        description="Keep images and convolutions with their channels last in memory: faster, equal but for "
+        "rounding.",
+    )
     fold_batch_norm: bool = Field(
         default=True,
         description="In bf16 and fp16, make the frozen part's BatchNorms a part of its convolutions, where "

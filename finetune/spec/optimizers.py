@@ -20,6 +20,12 @@ class Decaying(Part):
     )
 
 
+Fused = Annotated[
+    bool,
+    Field(
+        description="Make a step in one kernel where that is faster on the device: equal but for rounding."
+    ),
+]
 Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,6 +37,7 @@ class Sgd(Decaying):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     dampening: Annotated[float, Field(ge=0, le=1)] = 0.0
     nesterov: bool = False
+    fused: Fused = True
 
     @field_validator("nesterov")
     @classmethod
@@ -47,6 +54,7 @@ class Adam(Decaying):
     name: Literal["adam"]
     betas: Betas = Field(default=[0.9, 0.999])
     eps: Epsilon = 1e-8
+    fused: Fused = True
 
 
 class AdamW(Decaying):
@@ -56,6 +64,7 @@ class AdamW(Decaying):
     betas: Betas = Field(default=[0.9, 0.999])
     eps: Epsilon = 1e-8
     weight_decay: Decay = 0.01
+    fused: Fused = True
 
 
 class RmsProp(Decaying):

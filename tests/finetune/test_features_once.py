@@ -222,3 +222,55 @@ def test_frozen_weights_are_the_ones_it_began_with(job, run, told, tmp_path):
     moved = {name for name in first if not torch.equal(first[name], last[name])}
     assert moved
     assert all(name.startswith(("body.1", "head")) for name in moved)
+
+
+def seen_by_the_stem(action):
+    """How many images have gone through the first convolution while something was done."""
+    seen = [0]
+
+    def count(module, inputs, output):
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3 and output.device.type != "meta":
+            seen[0] += len(output)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(count)
+    try:
+        return action(), seen[0]
+    finally:
+        hook.remove()
+
+
+REPORTED = {
+    "fp32": ([a_stage(TOP)], {"precision": "fp32"}),
+    "bf16": ([a_stage(TOP)], {"precision": "bf16"}),
+    "average of the weights": ([a_stage(TOP, ema={"decay": 0.5})], {"checkpoints": {"weights": "ema"}}),
+    "several stages": ([a_stage(TOP), a_stage({"policy": "none"})], {"precision": "bf16"}),
+}
+
+
+@pytest.mark.parametrize(("stages", "fields"), REPORTED.values(), ids=REPORTED)
+def test_the_report_from_kept_features_is_that_of_the_images(job, run, tmp_path, stages, fields):
+    reports = []
+    for name, options in (("images", {}), ("cold", {"cache_dir": "cache"}), ("warm", {"cache_dir": "cache"})):
+        folder, options = tmp_path / name, {key: tmp_path / cache for key, cache in options.items()}
+        run(job(*stages, **fields), folder, **options)
+        reports.append([(folder / file).read_bytes() for file in ("report.json", "predictions.parquet")])
+    assert reports[0] == reports[1] == reports[2]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_second_job_on_the_same_frozen_part_takes_no_image_through_it_not_for_its_report_either(
+    job, run, tmp_path, precision
+):
+    (_, first), (_, second) = (
+        seen_by_the_stem(
+            lambda rate=rate: run(
+                job(a_stage(lr={"schedule": {"name": "constant", "lr": rate}}), precision=precision),
+                tmp_path / str(rate),
+                cache_dir=tmp_path / "cache",
+            )
+        )
+        for rate in (0.1, 0.2)
+    )
+    made_up = {"fp32": 3, "bf16": 3}[precision]  # an image of noise for each look at the frozen part
+    assert first >= 33 + made_up
+    assert second == made_up

@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 
 from finetune.freezing import freezing_of
 from finetune.groups import Group, groups_of
-from finetune.optimizers import OPTIMIZERS, build, restore, state_of
+from finetune.optimizers import OPTIMIZERS, _fused, build, restore, state_of
 from finetune.preflight import check
 from finetune.spec.schedules import LrPlan
 from finetune.spec.stages import FreezeNone, StageSpec
@@ -315,3 +316,12 @@ def test_a_new_optimizer_has_no_state(name):
     restored = build(spec(name=name), model, GROUPS)
     restore(restored, model, {})
     assert state_of(restored, model) == state
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_a_step_is_one_kernel_where_that_is_faster_unless_the_spec_says_no(name, device):
+    there = [{"params": [SimpleNamespace(device=torch.device(device))]}]
+    faster = {"cpu": ("adam", "adamw"), "cuda": ("sgd", "adam", "adamw"), "mps": ()}[device]
+    assert _fused(there, spec(name=name)) is (True if name in faster else None)
+    assert _fused(there, spec(name=name, fused=False)) is None

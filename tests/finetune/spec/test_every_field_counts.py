@@ -106,8 +106,8 @@ THEN_THE_HEAD = [
 DRAWN = {**FROZEN, "augmentation": "standard"}
 
 CASES: dict[str, dict[str, Case]] = {
-    "Adam": of_optimizer({"name": "adam"}, betas=BETAS, eps=0.1),
-    "AdamW": of_optimizer({"name": "adamw"}, betas=BETAS, eps=0.1),
+    "Adam": of_optimizer({"name": "adam"}, betas=BETAS, eps=0.1, fused=False),
+    "AdamW": of_optimizer({"name": "adamw"}, betas=BETAS, eps=0.1, fused=False),
     "BackboneSpec": {
         "name": ({}, {"backbone": {"name": "with_auxiliary", "weights": None}}),
         "weights": ({}, {"backbone": WEIGHTS}),
@@ -196,6 +196,7 @@ CASES: dict[str, dict[str, Case]] = {
         "dataset": ({}, {"dataset": {"path": "loose"}}),
         "backbone": ({}, {"backbone": WEIGHTS}),
         "head": ({}, {"head": {"dropout": 0.5}}),
+        "channels_last": ({}, {"channels_last": False}),
         "fold_batch_norm": (
             {"stages": THEN_THE_HEAD, "precision": "bf16"},
             {"stages": THEN_THE_HEAD, "precision": "bf16", "fold_batch_norm": False},
@@ -301,6 +302,7 @@ CASES: dict[str, dict[str, Case]] = {
 }
 ELSEWHERE = {
     "JobSpec": {"name", "metadata", "priority", "max_attempts"},  # the server's: tests/app, tests/worker
+    "Sgd": {"fused"},  # counts on a GPU alone: tests/finetune/test_optimizers.py
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
 # The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py.
