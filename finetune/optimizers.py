@@ -55,7 +55,7 @@ FUSED: dict[type[Any], tuple[str, ...]] = {Sgd: ("cuda",), Adam: ("cuda", "cpu")
 
 def _fused(groups: Rows, spec: Sgd | Adam | AdamW) -> bool | None:
     """Whether the step is one kernel; None leaves the way to torch, which then takes none."""
-    if not spec.fused or getattr(spec, "dampening", 0.0):  # as to dampening, see `_begin_at_zero`
+    if not spec.fused or (isinstance(spec, Sgd) and spec.dampening):  # see `_begin_at_zero`
         return None
     return True if groups[0]["params"][0].device.type in FUSED[type(spec)] else None
 
