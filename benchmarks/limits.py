@@ -2,7 +2,8 @@
 
 A process of the benchmarks. All are measured in turn, round by round, so that a noisy minute is every one's;
 each rate is the median of its rounds, in images per second. Options: `parts`,
-which of them (all unless said), and `device`.
+which of them (all unless said), `device`, and `stage`: nothing but the full stage on ready tensors, in a
+process that has computed nothing before.
 """
 
 import statistics
@@ -120,6 +121,33 @@ def head_stage(work: Work) -> float:
     return time.monotonic() - begun
 
 
+def full_stage(work: Work) -> float:
+    """Seconds of the full stage, its validations too, in bf16, on tensors that lie ready."""
+    network, images = _ready(work, "cpu", channels_last=True)
+    optimizer = SGD(network.model.parameters(), lr=work.full_rate, momentum=work.momentum)
+    labels = torch.arange(work.batch_size) % 2
+    begun = time.monotonic()
+    for _ in range(work.full_epochs):
+        network.model.train()
+        for size in _batches(work.trained, work.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = nn.functional.cross_entropy(network.model(images[:size]), labels[:size])
+            torch.autograd.backward(loss)
+            optimizer.step()
+        network.model.eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            for size in _batches(work.validated, work.batch_size):
+                network.model(images[:size])
+    return time.monotonic() - begun
+
+
+def _batches(images: int, size: int) -> list[int]:
+    """The sizes of the batches of an epoch, a short one last."""
+    whole, rest = divmod(images, size)
+    return [size] * whole + [rest] * (rest > 0)
+
+
 def pieces(work: Work, device: str) -> dict[str, Callable[[], Piece]]:
     """Everything that is measured, by name."""
     return {
@@ -166,6 +194,10 @@ def main() -> None:
     record = Record(task.row)
     course = Course(record)
     course.lap("imports")
+    if task.options.get("stage"):
+        record.seconds["full"] = full_stage(task.work)
+        record.tell()
+        return
     measure(task, record)
     if "parts" not in task.options:
         record.seconds["head stage from features"] = min(head_stage(task.work) for _ in range(2))

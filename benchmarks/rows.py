@@ -124,6 +124,7 @@ EIGHTS = (
     service("eight-heads", "eight jobs, head stage alone", EIGHT, eight=True, work=HEAD_ONLY),
     service("eight-whole", "eight jobs, both stages", EIGHT, eight=True),
 )
+STAGE_ON_READY = "limits-stage"
 LIMITS = (
     Row("limits", "limits", LIMIT, "benchmarks.limits"),
     Row(
@@ -132,6 +133,14 @@ LIMITS = (
         LIMIT,
         "benchmarks.limits",
         {"parts": ["step", "inference"]},
+        KEEPING,
+    ),
+    Row(
+        STAGE_ON_READY,
+        "the full stage in bf16 on ready tensors",
+        LIMIT,
+        "benchmarks.limits",
+        {"stage": True},
         KEEPING,
     ),
 )

@@ -34,8 +34,8 @@ FP32_PEERS = (
     "transformers",
     rows.REFERENCE,
 )
-EIGHT = (("eight-heads", "tutorial-head"), ("eight-whole", rows.REFERENCE))
-BF16_STEP, BF16_INFERENCE = "step bf16, channels last", "inference bf16, channels last"
+EIGHT = (("eight-heads", "tutorial-head"),)
+BF16_STEP = "step bf16, channels last"
 
 
 def targets(results: Results) -> list[list[str]]:
@@ -67,19 +67,19 @@ def _fastest(results: Results, row: str, others: Sequence[str], part: str) -> tu
 
 
 def _of_the_limit(results: Results) -> Iterator[list[str]]:
-    """The full stage as part of what it would take on ready tensors: steps, and validation."""
+    """The full stage as part of the same on ready tensors, and its training as part of a warm step's rate."""
+    for row in ("service", "thaw-all"):
+        part = ratio(results, row, rows.STAGE_ON_READY, "full")
+        if part is not None:
+            what = f"full stage, of the same in bf16 on ready tensors: {rows.TITLES[row]}"
+            yield [what, "0.95", f"{part:.2f}"]
     for session in reversed(results.sessions):
         services = results.of("service", session.id)
         kept = results.of("limits-keeping", session.id) or results.of("limits", session.id)
         if services and kept and "full" in services[0].seconds:
-            work = session.work
             step = statistics.median(record.rates[BF16_STEP] for record in kept)
-            inference = statistics.median(record.rates[BF16_INFERENCE] for record in kept)
-            ready = work.full_epochs * (work.trained / step + work.validated / inference)
-            whole = ready / statistics.median(record.seconds["full"] for record in services)
             rate = statistics.median(r.trained["full"] / r.training["full"] for r in services) / step
-            yield ["full stage, of the bf16 limit on ready tensors", "0.95", f"{whole:.2f}"]
-            yield ["its training alone, of that limit", "", f"{rate:.2f}"]
+            yield ["its training, of the rate of single warm steps on ready tensors", "", f"{rate:.2f}"]
             return
 
 
