@@ -88,6 +88,7 @@ def test_the_limits_are_rates_of_this_network(work, monkeypatch):
     assert record.rates["decoding, Pillow"] > 0
     assert all(rate > 0 for rate in record.rates.values())
     assert limits.head_stage(work) > 0
+    assert limits.full_stage(work) > 0
 
 
 def test_a_weights_file_of_another_network_is_refused(tmp_path, work):

@@ -91,7 +91,7 @@ def test_the_results_can_be_read_by_others(measured):
 
 
 def test_parts_names_and_globs_choose_rows_and_what_they_are_compared_with():
-    assert [row.name for row in run.chosen(["limits"], False)] == ["limits", "limits-keeping"]
+    assert [row.name for row in run.chosen(["limits"], False)] == ["limits", "limits-keeping", "limits-stage"]
     assert [row.name for row in run.chosen(["service-f*"], False)] == ["tutorial", "service-fp32"]
     assert {row.part for row in run.chosen(None, False)} == {"loops", "eight", "limits", "accuracy"}
     peers = {row.name for row in run.chosen(None, True)}
