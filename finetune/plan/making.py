@@ -24,6 +24,8 @@ from finetune.spec.job import ResolvedSpec
 from finetune.spec.stages import StageSpec
 from finetune.tables import StageTables
 
+SAID_AMONG_OPTIONS = {"decay_norms_and_biases", "fused"}
+
 
 def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables: list[StageTables]) -> Plan:
     """What the tables of a spec say, for people and programs."""
@@ -82,7 +84,7 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
         steps_per_epoch=table.steps_per_epoch,
         batch_norm=_batch_norm(table, blueprint),
         augmentation=_phrase(stage.augmentation.model_dump()),
-        optimizer=_phrase(stage.optimizer.model_dump(exclude={"decay_norms_and_biases"})),
+        optimizer=_phrase(stage.optimizer.model_dump(exclude=SAID_AMONG_OPTIONS)),
         features_once=table.features_once,
         compile="off" if obstacle(table) or spec.range_test else spec.compile,
         features=_features(table),
@@ -139,6 +141,8 @@ def _options(stage: StageSpec) -> list[str]:
     said = []
     if not stage.optimizer.decay_norms_and_biases:
         said.append("no weight decay on norms and biases")
+    if not getattr(stage.optimizer, "fused", True):
+        said.append("no steps in one kernel")
     if stage.mix is not None:
         said.append(_phrase(stage.mix.model_dump()))
     if stage.sampler != "shuffle":
