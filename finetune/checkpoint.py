@@ -87,8 +87,7 @@ def write_atomically(
     temporary, disk = path.with_name(f".{path.name}.tmp"), disks.disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if needed is not None and disk.free_bytes(path.parent) < needed:
-            raise _full(path, needed)
+        _check_room(path, needed)
         disk.write(temporary, write)
         size, digest = temporary.stat().st_size, sha256_of(temporary)
         disk.sync(temporary)
@@ -100,6 +99,11 @@ def write_atomically(
             raise _full(path, needed) from error
         raise
     return digest, size
+
+
+def _check_room(path: Path, needed: int | None) -> None:
+    if needed is not None and disks.disk.free_bytes(path.parent) < needed:
+        raise _full(path, needed)
 
 
 def _full(path: Path, needed: int | None) -> DiskFull:

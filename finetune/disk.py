@@ -1,4 +1,4 @@
-"""What is written to last: the few operations that it takes, in one place, so that tests can let each fail."""
+"""What it takes to write something that lasts, in one place, so that tests can let each operation fail."""
 
 import os
 import shutil
@@ -39,5 +39,5 @@ disk = Disk()
 
 def use(other: Disk) -> None:
     """Lets this process write by way of another disk."""
-    global disk  # noqa: PLW0603  # one for the whole process is what it is for
+    global disk
     disk = other

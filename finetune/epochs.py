@@ -16,9 +16,7 @@ from finetune.stopping import Stopped, Stopping
 from finetune.under_way import UnderWay
 
 Item = TypeVar("Item")
-Evaluations = tuple[
-    Evaluation, Evaluation | None
-]  # of the weights, and of their moving average if there is one
+Evaluations = tuple[Evaluation, Evaluation | None]  # of the weights, and of their moving average if any
 
 
 def train_epoch(

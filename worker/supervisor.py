@@ -3,23 +3,25 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from app.settings import Settings
-from app.store import attempts, checkpoints, jobs, leases
+from app.store import attempts, checkpoints, jobs, leases, resuming
 from app.store.database import Database
 from app.store.doorbells import Doorbell
 from app.store.errors import LeaseLost, StoreUnavailable
-from app.store.records import Claim, JobError, Json
+from app.store.records import Checkpoint, Claim, JobError, Json
 from app.store.states import Status
+from finetune.errors import OutOfMemory
 from finetune.events import EpochEnded, Progress
-from finetune.spec.job import BackboneSpec, JobWeights
+from finetune.spec.halving import halved
+from finetune.spec.job import BackboneSpec, CheckpointSpec, JobWeights, ResolvedSpec
 from worker.engine import Attempt, AttemptGone, Engine
-from worker.orders import Failed, Message, Order
+from worker.orders import Failed, Message, Order, ResumePoint
 from worker.patience import patiently
+from worker.points import points_of
 from worker.reporter import Reporter
 
 log = structlog.get_logger()
@@ -140,8 +142,22 @@ class Supervisor:
     def _failed(self, claim: Claim, failed: Failed) -> str:
         if failed.details:
             log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
+        if failed.code == OutOfMemory.code and claim.resolved_spec.get("on_oom") == "halve_batch":
+            return self._halve(claim, failed.message)
         error = JobError(failed.code, failed.message, failed.param)
         return self._finish(claim, Status.FAILED, failed.message, error=error)
+
+    def _halve(self, claim: Claim, message: str) -> str:
+        """Lets another attempt go on with half the batch: in a process of its own, with all the memory."""
+        before = ResolvedSpec.model_validate(claim.resolved_spec)
+        after = halved(before)
+        accumulate = ", ".join(f"{s.accumulate} (stage {s.name})" for s in after.stages)
+        reason = (
+            f"{message}; goes on with batch_size {after.batch_size} instead of {before.batch_size} and "
+            f"accumulate {accumulate}: each step has the images that it had"
+        )
+        spec = after.model_dump(mode="json")
+        return self._patiently(claim, lambda: attempts.release(self._db, claim, reason, spec))
 
     def _gone(self, claim: Claim, how: str) -> str:
         """An attempt that died counts like a lost worker: another one follows while there are any left."""
@@ -165,7 +181,7 @@ class Supervisor:
 
     def _order(self, claim: Claim) -> Order:
         settings, artifacts = self._settings, self._settings.artifacts_dir
-        resume, best = claim.resume, claim.best
+        job_file = self._job_file(claim)
         return Order(
             job=claim.job_id,
             attempt=claim.attempt,
@@ -176,23 +192,26 @@ class Supervisor:
             backbones=settings.backbones,
             device=settings.device,
             data_workers=settings.data_workers,
-            resume_weights=artifacts / resume.path if resume else None,
-            resume_state=artifacts / resume.state_path if resume and resume.state_path else None,
-            best_weights=artifacts / best.path if best else None,
-            best_sha256=best.sha256 if best else None,
-            job_file=self._job_file(claim),
+            points=self._points(claim),
+            job_file=artifacts / job_file.path if job_file else None,
+            job_file_sha256=job_file.sha256 if job_file else None,
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
             checks_dir=settings.checks_dir,
             feature_memory_bytes=settings.feature_memory_bytes,
         )
 
-    def _job_file(self, claim: Claim) -> Path | None:
+    def _points(self, claim: Claim) -> tuple[ResumePoint, ...]:
+        found = resuming.list_points(self._db, claim)
+        every = checkpoints.list_checkpoints(self._db, claim.job_id)
+        keep = CheckpointSpec.model_validate(claim.resolved_spec["checkpoints"])
+        return points_of(found, every, keep, self._settings.artifacts_dir)
+
+    def _job_file(self, claim: Claim) -> Checkpoint | None:
         weights = BackboneSpec.model_validate(claim.resolved_spec["backbone"]).weights
         if not isinstance(weights, JobWeights):
             return None
-        found = checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
-        return self._settings.artifacts_dir / found.path if found else None
+        return checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
 
 
 def _within_epoch(message: Message) -> bool:

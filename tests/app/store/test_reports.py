@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from app.store.attempts import heartbeat
-from app.store.checkpoints import get_checkpoint, list_checkpoints, list_resumable
+from app.store.checkpoints import get_checkpoint, list_checkpoints
 from app.store.controls import cancel_job
 from app.store.epochs import list_epochs
 from app.store.errors import LeaseLost
