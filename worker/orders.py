@@ -19,8 +19,8 @@ SAVE, STOP = signal.SIGTERM, signal.SIGUSR1
 class ResumePoint:
     """What an attempt may go on from: the id of a checkpoint, or of a state within an epoch, and its files.
 
-    `place` says where in the job it is. `best` is the best checkpoint as of then, whose files lie in the folders
-    of the attempts before, as do the others.
+    `place` says where in the job it is. `best` is the best checkpoint as of then. All these files lie in the
+    folders of the attempts before.
     """
 
     id: str

@@ -12,7 +12,7 @@ from worker.orders import ResumePoint
 def points_of(
     found: Sequence[Checkpoint | State], every: Sequence[Checkpoint], keep: CheckpointSpec, artifacts: Path
 ) -> tuple[ResumePoint, ...]:
-    """The points for an order, newest first as they are `found`; `every` checkpoint there is, oldest first."""
+    """The points for an order, in the order of `found`. `every` has all checkpoints, oldest first."""
     return tuple(_point(one, best_at(one, every, keep), artifacts) for one in found)
 
 

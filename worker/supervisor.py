@@ -15,14 +15,16 @@ from app.store.errors import LeaseLost, StoreUnavailable
 from app.store.records import Checkpoint, Claim, JobError, Json
 from app.store.states import Status
 from finetune.errors import OutOfMemory
-from finetune.events import EpochEnded, Progress
+from finetune.events import EpochEnded
 from finetune.spec.halving import halved
 from finetune.spec.job import BackboneSpec, CheckpointSpec, JobWeights, ResolvedSpec
 from worker.engine import Attempt, AttemptGone, Engine
-from worker.orders import Failed, Message, Order, ResumePoint
+from worker.orders import Failed, Order, ResumePoint
 from worker.patience import patiently
 from worker.points import points_of
 from worker.reporter import Reporter
+from worker.reserve import Reserve
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -34,6 +36,7 @@ class Supervisor:
         self._settings, self._db, self._engine = settings, db, engine
         self._worker = str(uuid4())  # a new one for every process start: no two are ever taken for each other
         self._bell = Doorbell(settings.doorbells_dir, self._worker)
+        self._reserve = Reserve(settings.home_dir)
         self._stopping = False
         self._swept = 0.0
 
@@ -48,7 +51,7 @@ class Supervisor:
         while not self._stopping:
             try:
                 self._sweep()
-                claim = attempts.claim(self._db, self._worker, self._settings.lease_seconds)
+                claim = self._claim()
                 if claim is not None:
                     self._attempt(claim)
                     continue
@@ -57,6 +60,13 @@ class Supervisor:
             self._rest()
         self._bell.take_down()
         log.info("worker stopped", worker=self._worker)
+
+    def _claim(self) -> Claim | None:
+        """Takes the next job, if there is one, and room on the disk to say what becomes of it."""
+        if not self._reserve.keep():
+            log.warning("the disk is full, and no job is taken", worker=self._worker)
+            return None
+        return attempts.claim(self._db, self._worker, self._settings.lease_seconds)
 
     def _rest(self) -> None:
         """Waits until the server has something to do, or until it is time to look for it."""
@@ -97,7 +107,7 @@ class Supervisor:
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
         heart = _Heart(self._db, claim, self._settings.lease_seconds)
-        heard: float | None = None  # when the last step ended, while another one is under way
+        watchdog = Watchdog(self._settings.stall_seconds)
         while True:
             if self._bell.has_rung():
                 heart.hurry()
@@ -107,7 +117,7 @@ class Supervisor:
             try:
                 message = attempt.receive(heart.interval, self._bell)
                 if message is not None:
-                    heard = time.monotonic() if _within_epoch(message) else None
+                    watchdog.hear(message)
                 if isinstance(message, Failed):
                     return self._failed(claim, message)
                 if message is not None:
@@ -122,9 +132,10 @@ class Supervisor:
             if reporter.result is not None:
                 reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
-            if heard is not None and time.monotonic() - heard > self._settings.stall_seconds:
+            hangs = watchdog.finding(attempt)
+            if hangs is not None:
                 attempt.stop(self._settings.grace_seconds)
-                return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
+                return self._gone(claim, hangs)
 
     def _broken(self, claim: Claim) -> str:
         message = "the worker broke on this job; its log has more"
@@ -212,11 +223,6 @@ class Supervisor:
         if not isinstance(weights, JobWeights):
             return None
         return checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
-
-
-def _within_epoch(message: Message) -> bool:
-    """Whether another step must follow. Checking data, computing features and validating have no steps."""
-    return isinstance(message, Progress) and message.step < message.steps
 
 
 class _Heart:

@@ -11,7 +11,6 @@ from finetune.spec.objectives import Metric
 from finetune.spec.optimizers import Optimizer, Sgd
 from finetune.spec.schedules import Listed, Logspace, LrPlan, OneCycle
 
-
 MOST_ACCUMULATED = 10_000  # batches
 
 

@@ -48,6 +48,7 @@ class FakeAttempt:
     acknowledged: int = 0
     stopped: int = 0
     waited: bool = False
+    busy: float | None = None
     _said: "queue.Queue[Message | AttemptGone]" = field(default_factory=queue.Queue)
 
     def receive(self, timeout: float, bell: Doorbell) -> Message | None:
@@ -67,6 +68,10 @@ class FakeAttempt:
     def wait(self, seconds: float) -> None:
         """See `worker.engine.Attempt`."""
         self.waited = True
+
+    def busy_seconds(self) -> float | None:
+        """See `worker.engine.Attempt`."""
+        return self.busy
 
     def stop(self, grace: float) -> None:
         """See `worker.engine.Attempt`."""

@@ -10,6 +10,7 @@ from app.store.events import list_events
 from app.store.leases import sweep
 from app.store.records import NewCheckpoint
 from app.store.reports import drop_checkpoints, record_epoch, record_event, record_prepared
+from app.store.resuming import list_points
 from app.store.states import Status
 
 
@@ -182,4 +183,4 @@ def test_resumable_checkpoints_are_those_with_a_state_newest_first(db, post, tak
     job, held = post(), take()
     for number in (1, 2, 3):
         record_epoch(db, held, 60, _epoch(number), _files(number, state=number != 2))
-    assert [found.path for found in list_resumable(db, job.id)] == ["weights-3", "weights-1"]
+    assert [found.path for found in list_points(db, held)] == ["weights-3", "weights-1"]
