@@ -196,7 +196,14 @@ def _fill(db):
             connection.exec_driver_sql(statement)
 
 
-LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports"}  # columns of later revisions
+LATER = {
+    "experiment",
+    "variant",
+    "seed",
+    "dataset_fingerprint",
+    "exports",
+    "branched_from",
+}  # columns of later revisions
 
 
 def _rows(db, tables):
