@@ -35,8 +35,8 @@ class BranchBody(BaseModel):
     patch: Annotated[
         dict[str, Any],
         Field(
-            description="A merge patch (RFC 7396) of the job's spec. It has the `stages` or the `recipe` that "
-            "follow; whatever else it does not say is as in the job."
+            description="A merge patch (RFC 7396) of the job's spec, with the `stages` or the `recipe` that "
+            "follow. Whatever else it does not say is as in the job."
         ),
     ]
 

@@ -6,6 +6,8 @@ Here it starts a local process. Other engines come in by the same door; nobody e
 import multiprocessing
 import multiprocessing.forkserver
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
@@ -36,8 +38,11 @@ class Attempt(Protocol):
     def wait(self, seconds: float) -> None:
         """Lets an attempt that has said all it had to say end by itself."""
 
-    def stop(self, grace: float) -> None:
-        """Ends it: asks first, and after `grace` seconds no longer asks."""
+    def save(self) -> None:
+        """Asks it to save at its next step and then to end; where it makes no steps, to end at once."""
+
+    def stop(self) -> None:
+        """Ends it as it is, at once."""
 
 
 class Engine(Protocol):
@@ -53,7 +58,8 @@ class LocalEngine:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["worker.preload"])
-        multiprocessing.forkserver.ensure_running()
+        with _ignored(signal.SIGTERM):
+            multiprocessing.forkserver.ensure_running()
 
     def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
         """Waits until the fork server has torch loaded, which may take longer than a job's lease.
@@ -89,6 +95,19 @@ class LocalEngine:
         return LocalAttempt(process, ours)
 
 
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """What is started meanwhile ignores a signal.
+
+    Some send SIGTERM to all of a service's processes: the fork server ends with its worker, and not before.
+    """
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def _check(backbones: tuple[str, ...], connection: Connection) -> None:
     from worker.attempt import unusable
 
@@ -99,6 +118,7 @@ def _check(backbones: tuple[str, ...], connection: Connection) -> None:
 def _run(order: Order, connection: Connection) -> None:
     from worker.attempt import run
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the fork server ignores
     run(order, connection)
 
 
@@ -136,11 +156,13 @@ class LocalAttempt:
         """See `Attempt`."""
         self._process.join(seconds)
 
-    def stop(self, grace: float) -> None:
+    def save(self) -> None:
         """See `Attempt`."""
         if self._process.is_alive():
             self._process.terminate()
-            self._process.join(grace)
+
+    def stop(self) -> None:
+        """See `Attempt`."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

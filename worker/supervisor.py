@@ -1,4 +1,4 @@
-"""Claims jobs and watches over their attempts: heartbeats, cancelling, pausing, ending. No torch in here."""
+"""Claims jobs and watches over their attempts: cancelling, pausing, giving back, ending. No torch in here."""
 
 import time
 from collections.abc import Callable
@@ -9,20 +9,23 @@ from uuid import uuid4
 import structlog
 
 from app.settings import Settings
-from app.store import attempts, checkpoints, jobs, leases
+from app.store import attempts, checkpoints, leases
 from app.store.database import Database
 from app.store.doorbells import Doorbell
 from app.store.errors import LeaseLost, StoreUnavailable
 from app.store.records import Claim, JobError, Json
 from app.store.states import Status
-from finetune.events import EpochEnded, Progress
+from finetune.events import EpochEnded, Event, Progress
 from finetune.spec.job import BackboneSpec, JobWeights
 from worker.engine import Attempt, AttemptGone, Engine
+from worker.heart import Heart
 from worker.orders import Failed, Message, Order
 from worker.patience import patiently
 from worker.reporter import Reporter
 
 log = structlog.get_logger()
+
+SAVING = 0.8  # of the grace time, for an attempt that saves; the rest is for what follows
 
 
 class Supervisor:
@@ -32,11 +35,15 @@ class Supervisor:
         self._settings, self._db, self._engine = settings, db, engine
         self._worker = str(uuid4())  # a new one for every process start: no two are ever taken for each other
         self._bell = Doorbell(settings.doorbells_dir, self._worker)
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._swept = 0.0
 
     def stop(self) -> None:
-        """Ends the work: the running job is given back. Safe to call from a signal handler."""
+        """Ends the work: the running job is saved and given back; the second time without saving.
+
+        Safe to call from a signal handler.
+        """
+        self._hurried = self._stopping
         self._stopping = True
         self._bell.ring()
 
@@ -89,40 +96,52 @@ class Supervisor:
             log.exception("the worker broke on a job", job=claim.job_id, attempt=claim.attempt)
             ending = self._broken(claim)
         finally:
-            attempt.stop(self._settings.grace_seconds)
+            attempt.stop()
         log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
 
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
-        heart = _Heart(self._db, claim, self._settings.lease_seconds)
+        heart = Heart(self._db, claim, self._settings.lease_seconds)
         heard: float | None = None  # when the last step ended, while another one is under way
+        leaving: float | None = None  # until when an attempt may take that was asked to save and to end
         while True:
             if self._bell.has_rung():
                 heart.hurry()
             status = heart.beat(reporter.progress)
-            if status in (Status.CANCELLING, Status.PAUSING) or self._stopping:
-                return self._let_go(claim, attempt, status)
+            if status is Status.CANCELLING:
+                return self._cancel(claim, attempt)
+            if leaving is None and (status is Status.PAUSING or self._stopping):
+                leaving = time.monotonic() + SAVING * self._settings.grace_seconds
+                attempt.save()
+            if leaving is not None and (self._hurried or time.monotonic() > leaving):
+                return self._give_back(claim, attempt)
             try:
-                message = attempt.receive(heart.interval, self._bell)
+                message = attempt.receive(heart.left, self._bell)
                 if message is not None:
                     heard = time.monotonic() if _within_epoch(message) else None
                 if isinstance(message, Failed):
-                    return self._failed(claim, message)
-                if message is not None:
-                    reporter.report(message)
-                if isinstance(message, EpochEnded):
-                    try:
-                        attempt.acknowledge()  # first: it trains on meanwhile
-                    finally:
-                        reporter.retain()
+                    return self._failed(claim, attempt, message)
+                self._report(message, attempt, reporter)
             except AttemptGone as gone:
+                if leaving is not None or self._stopping:
+                    return self._give_back(claim, attempt)
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
                 reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
             if heard is not None and time.monotonic() - heard > self._settings.stall_seconds:
-                attempt.stop(self._settings.grace_seconds)
+                attempt.stop()
                 return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
+
+    @staticmethod
+    def _report(message: Event | None, attempt: Attempt, reporter: Reporter) -> None:
+        if message is not None:
+            reporter.report(message)
+        if isinstance(message, EpochEnded):
+            try:
+                attempt.acknowledge()  # first: it trains on meanwhile
+            finally:
+                reporter.retain()
 
     def _broken(self, claim: Claim) -> str:
         message = "the worker broke on this job; its log has more"
@@ -130,14 +149,19 @@ class Supervisor:
             return self._finish(claim, Status.FAILED, message, error=JobError("internal", message))
         return "the lease was lost"
 
-    def _let_go(self, claim: Claim, attempt: Attempt, status: Status) -> str:
+    def _cancel(self, claim: Claim, attempt: Attempt) -> str:
+        """Stops the attempt first: a job that has ended holds no device."""
+        attempt.stop()
+        return self._finish(claim, Status.CANCELLED, "cancelled by a client")
+
+    def _give_back(self, claim: Claim, attempt: Attempt) -> str:
         """Stops the attempt first, so that nobody else starts one while this one still holds the device."""
-        attempt.stop(self._settings.grace_seconds)
-        if status is Status.CANCELLING:
-            return self._finish(claim, Status.CANCELLED, "cancelled by a client")
+        attempt.stop()
         return self._patiently(claim, lambda: attempts.release(self._db, claim, "given back by its worker"))
 
-    def _failed(self, claim: Claim, failed: Failed) -> str:
+    def _failed(self, claim: Claim, attempt: Attempt, failed: Failed) -> str:
+        if self._stopping:  # whoever ends the worker may have ended a part of the attempt
+            return self._give_back(claim, attempt)
         if failed.details:
             log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
         error = JobError(failed.code, failed.message, failed.param)
@@ -198,34 +222,3 @@ class Supervisor:
 def _within_epoch(message: Message) -> bool:
     """Whether another step must follow. Checking data, computing features and validating have no steps."""
     return isinstance(message, Progress) and message.step < message.steps
-
-
-class _Heart:
-    """Heartbeats of an attempt: a few in every lease, none between."""
-
-    def __init__(self, db: Database, claim: Claim, lease_seconds: float) -> None:
-        self._db, self._claim, self._lease = db, claim, lease_seconds
-        self.interval = min(lease_seconds / 4, 1.0)
-        self._status, self._beaten = Status.RUNNING, 0.0
-
-    def hurry(self) -> None:
-        """Lets the next heartbeat come at once where a client wants something of the job."""
-        with suppress(StoreUnavailable):
-            job = jobs.get_job(self._db, self._claim.job_id)
-            if job is None or job.status is not Status.RUNNING:
-                self._beaten = 0.0
-
-    def beat(self, progress: dict[str, object] | None) -> Status:
-        """The job's status as of the last heartbeat; makes one where it is time.
-
-        Raises:
-            LeaseLost: the job is another's, or the database has been silent for a whole lease.
-        """
-        if time.monotonic() - self._beaten >= self.interval:
-            self._status = patiently(
-                self._claim,
-                self._lease,
-                lambda: attempts.heartbeat(self._db, self._claim, self._lease, progress),
-            )
-            self._beaten = time.monotonic()
-        return self._status
