@@ -58,7 +58,7 @@ class LocalEngine:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["worker.preload"])
-        with _ignored(signal.SIGTERM):
+        with _held_back(signal.SIGTERM):
             multiprocessing.forkserver.ensure_running()
 
     def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
@@ -96,16 +96,16 @@ class LocalEngine:
 
 
 @contextmanager
-def _ignored(number: signal.Signals) -> Iterator[None]:
-    """What is started meanwhile ignores a signal.
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Holds a signal back, also from what is started meanwhile, which begins with that.
 
     Some send SIGTERM to all of a service's processes: the fork server ends with its worker, and not before.
     """
-    before = signal.signal(number, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:
-        signal.signal(number, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check(backbones: tuple[str, ...], connection: Connection) -> None:
@@ -118,7 +118,7 @@ def _check(backbones: tuple[str, ...], connection: Connection) -> None:
 def _run(order: Order, connection: Connection) -> None:
     from worker.attempt import run
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the fork server ignores
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the fork server holds it back
     run(order, connection)
 
 
