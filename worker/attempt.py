@@ -22,7 +22,7 @@ from finetune.reasons import reason_of
 from finetune.spec.job import ResolvedSpec
 from finetune.stopping import Stopping
 from finetune.training import train
-from worker.orders import SAVE, STOP, Failed, FellBack, Message, Order, ResumePoint
+from worker.orders import Failed, FellBack, Message, Order, ResumePoint
 
 PROGRESS_EVERY = 0.2  # seconds
 
@@ -60,7 +60,7 @@ def run(order: Order, connection: Connection) -> None:
 
 
 def _listen(stopping: Stopping) -> None:
-    """Obeys the signals of `worker.orders`. A terminal sends SIGINT to all; the supervisor decides."""
+    """Saves on SIGTERM, and ends. What ends a service may send it to all, and a terminal SIGINT."""
     ours = os.getpid()
 
     def save(number: int, frame: FrameType | None) -> None:
@@ -68,11 +68,7 @@ def _listen(stopping: Stopping) -> None:
         if os.getpid() != ours or not stopping.ask():
             raise _Stopped
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stopped
-
-    signal.signal(SAVE, save)
-    signal.signal(STOP, stop)
+    signal.signal(signal.SIGTERM, save)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,18 +1,10 @@
-"""What passes between the supervisor and an attempt: an order and signals in, messages out.
+"""What passes between the supervisor and an attempt: an order in, messages out. No torch, no database."""
 
-No torch, no database.
-"""
-
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.events import Event
-
-# An attempt that gets SAVE saves at its next step and ends; one that gets STOP ends as it is. SAVE may come
-# from others, too: what ends a service may send SIGTERM to all of its processes.
-SAVE, STOP = signal.SIGTERM, signal.SIGUSR1
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from finetune.events import (
 from finetune.export.orders import remove_exports
 from finetune.retention import long_superseded, superseded
 from finetune.spec.job import CheckpointSpec
+from worker.ordering import best_at
 from worker.orders import FellBack
 from worker.patience import patiently
-from worker.points import best_at
 
 NAMED = 10  # classes in a message; the event's data has all
 

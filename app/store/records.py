@@ -38,6 +38,7 @@ class Job:
     worker: str | None
     lease_until: float | None
     parent: str | None
+    branched_from: str | None
     spec: Json
     resolved_spec: Json
     progress: Json | None

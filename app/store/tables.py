@@ -84,6 +84,7 @@ jobs = Table(
     Column("worker", String(64)),
     Column("lease_until", Double),
     Column("parent", String(64)),  # no foreign key: the parent may be deleted
+    Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
     Column("spec", _JSON, nullable=False),
     Column("resolved_spec", _JSON, nullable=False),
     Column("progress", _JSON),
@@ -110,6 +111,7 @@ Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
 Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
+Index("ix_jobs_branched_from", jobs.c.branched_from, jobs.c.status)
 
 job_metadata = Table(
     "job_metadata",

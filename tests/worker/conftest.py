@@ -46,13 +46,17 @@ class FakeAttempt:
 
     order: Order
     acknowledged: int = 0
+    asked: int = 0  # to save and end
+    obeys: bool = True
     stopped: int = 0
     waited: bool = False
     busy: float | None = None
+    timeouts: list[float] = field(default_factory=list)
     _said: "queue.Queue[Message | AttemptGone]" = field(default_factory=queue.Queue)
 
     def receive(self, timeout: float, bell: Doorbell) -> Message | None:
         """See `worker.engine.Attempt`. A queue cannot be waited for together with a bell: it looks often."""
+        self.timeouts.append(timeout)
         try:
             said = self._said.get(timeout=min(timeout, 0.02))
         except queue.Empty:
@@ -73,7 +77,13 @@ class FakeAttempt:
         """See `worker.engine.Attempt`."""
         return self.busy
 
-    def stop(self, grace: float) -> None:
+    def save(self) -> None:
+        """See `worker.engine.Attempt`."""
+        self.asked += 1
+        if self.obeys:
+            self.say(AttemptGone("its process ended with exit code 0"))
+
+    def stop(self) -> None:
         """See `worker.engine.Attempt`."""
         self.stopped += 1
 

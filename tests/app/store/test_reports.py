@@ -180,7 +180,8 @@ def test_checkpoint_of_another_job_is_not_found(db, post, take):
 
 
 def test_resumable_checkpoints_are_those_with_a_state_newest_first(db, post, take):
-    job, held = post(), take()
+    post()
+    held = take()
     for number in (1, 2, 3):
         record_epoch(db, held, 60, _epoch(number), _files(number, state=number != 2))
     assert [found.path for found in list_points(db, held)] == ["weights-3", "weights-1"]
