@@ -21,7 +21,7 @@ from finetune.spec.job import ResolvedSpec
 from worker.engine import Attempt, AttemptGone, Engine
 from worker.heart import Heart
 from worker.ordering import order_for
-from worker.orders import Failed
+from worker.orders import Failed, FellBack
 from worker.patience import patiently
 from worker.reporter import Reporter
 from worker.reserve import Reserve
@@ -147,7 +147,7 @@ class Supervisor:
                 return self._gone(claim, hangs)
 
     @staticmethod
-    def _report(message: Event | None, attempt: Attempt, reporter: Reporter) -> None:
+    def _report(message: Event | FellBack | None, attempt: Attempt, reporter: Reporter) -> None:
         if message is not None:
             reporter.report(message)
         if isinstance(message, EpochEnded):
