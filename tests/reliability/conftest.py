@@ -162,7 +162,7 @@ class Place:
         return self.artifacts / checkpoint.path, self.artifacts / checkpoint.state_path
 
     def outcome(self, job: str) -> SimpleNamespace:
-        """What must not depend on interruptions: the epochs' figures, and the SHA-256 of all that was trained.
+        """What must not depend on interruptions: the epochs' figures, and the SHA-256 of what was trained.
 
         Holds every checkpoint's files against their rows.
         """

@@ -100,12 +100,8 @@ def test_loss_that_is_not_finite_is_named_and_the_last_good_checkpoint_kept(plac
     assert all(tensor.isfinite().all() for tensor in last_weights(place, job).values())
 
 
-@pytest.mark.promise(
-    "A job that kills its worker each time is worker_lost after max_attempts; the next one runs"
-)
-def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_job_runs(
-    place, worker, proc, until, finish
-):
+@pytest.mark.promise("A job that kills its worker each time is worker_lost in the end; the next one runs")
+def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_runs(place, worker, proc, until, finish):
     deadly, next_one = place.post(backbone=of("deadly"), max_attempts=3), place.post(HEAD)
     for number in (1, 2, 3):
         pid = worker()

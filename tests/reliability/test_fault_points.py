@@ -1,4 +1,4 @@
-"""Every operation of one epoch that lasts (a write, an fsync, a rename, a commit) fails in each way it can."""
+"""Every operation of one epoch that lasts (write, fsync, rename, commit) fails in each way that it can."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from tests.reliability.test_kills import check
 EPOCH = 3  # the first of the second stage
 CHECKPOINTS = {"every_steps": 4}
 PROMISE = (
-    "Whichever write, fsync, rename or commit of an epoch fails, the job goes on exactly, or says disk_full"
+    "Whatever write, fsync, rename or commit of an epoch fails, a job goes on exactly, or says disk_full"
 )
 
 

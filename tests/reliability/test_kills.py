@@ -32,9 +32,7 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
     while kills < wanted:
         job = place.post()
         while kills < wanted and not place.ended(job):
-            until(
-                lambda pid=pid, job=job: proc.descendants(pid) or place.ended(job), 20, "there is an attempt"
-            )
+            until(lambda pid=pid, job=job: proc.descendants(pid) or place.ended(job), 20, "it is tried")
             time.sleep(dice.uniform(0.0, 0.7))
             attempts, kind = proc.descendants(pid), dice.choice(["attempt", "worker", "both"])
             if place.ended(job) or not attempts:
@@ -70,7 +68,7 @@ def test_a_job_goes_on_within_an_epoch_and_not_only_from_its_end(place, worker, 
     until(lambda: place.ended(job), 60, "the job has ended")
     assert place.look(job).status == "succeeded"
     started = [event for event in list_events(place.db, job) if event.type == "stage.started"]
-    assert [event.data["step"] for event in started][0] == 0
+    assert started[0].data["step"] == 0
     assert started[-1].data["step"] >= seen[0] - 1
     assert f"after step {started[-1].data['step']}" in started[-1].message
 

@@ -10,7 +10,6 @@ from app.store.events import list_events
 from app.store.leases import sweep
 from app.store.records import NewCheckpoint
 from app.store.reports import drop_checkpoints, record_epoch, record_event, record_prepared
-from app.store.resuming import list_points
 from app.store.states import Status
 
 
@@ -177,11 +176,3 @@ def test_checkpoint_of_another_job_is_not_found(db, post, take):
     stored = record_epoch(db, take(), 60, _epoch(1), _files(1))
     assert stored is not None
     assert get_checkpoint(db, other.id, stored.id) is None
-
-
-def test_resumable_checkpoints_are_those_with_a_state_newest_first(db, post, take):
-    post()
-    held = take()
-    for number in (1, 2, 3):
-        record_epoch(db, held, 60, _epoch(number), _files(number, state=number != 2))
-    assert [found.path for found in list_points(db, held)] == ["weights-3", "weights-1"]
