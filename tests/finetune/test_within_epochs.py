@@ -172,9 +172,7 @@ def test_asked_to_stop_a_run_saves_after_its_step_and_goes_on_exactly(stop_at, m
     assert [one.checkpoint.sha256 for one in rest] == [one.checkpoint.sha256 for one in expected]
 
 
-def test_asked_to_stop_while_it_validates_a_run_keeps_all_the_steps_of_the_epoch(
-    job, data_dir, registry, tmp_path
-):
+def test_asked_to_stop_while_it_validates_a_run_keeps_the_epochs_steps(job, data_dir, registry, tmp_path):
     stopping, plain = Stopping(), registry.find("tiny").factory
 
     class Asks(torch.nn.Module):

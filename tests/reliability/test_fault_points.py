@@ -11,9 +11,7 @@ from tests.reliability.test_kills import check
 
 EPOCH = 3  # the first of the second stage
 CHECKPOINTS = {"every_steps": 4}
-PROMISE = (
-    "Whatever write, fsync, rename or commit of an epoch fails, a job goes on exactly, or says disk_full"
-)
+PROMISE = "Whatever write, fsync, rename or commit fails, a job goes on exactly, or says disk_full"
 
 
 @pytest.fixture(scope="module")

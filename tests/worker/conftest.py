@@ -26,6 +26,7 @@ from finetune.events import (
     ReportFiles,
     ReportReady,
     RunEnded,
+    StateSaved,
 )
 from finetune.recipes import resolve
 from finetune.spec.job import JobSpec
@@ -111,6 +112,14 @@ class FakeAttempt:
             weights, _sha256(weights), 9, state, _sha256(state), 7, "val_accuracy", accuracy, best
         )
         self.say(EpochEnded(record, files))
+
+    def state(self, epoch: int, step: int) -> Path:
+        """Writes the file of a state within an epoch and tells of it."""
+        self.order.folder.mkdir(parents=True, exist_ok=True)
+        path = self.order.folder / f"epoch-{epoch:05d}-step-{step:07d}.state.pt"
+        path.write_bytes(b"state %d %d" % (epoch, step))
+        self.say(StateSaved("all", 0, epoch, epoch, step, path, _sha256(path), path.stat().st_size))
+        return path
 
     def report(self, weights: Path) -> ReportReady:
         """Writes a report on a checkpoint and tells of it."""
