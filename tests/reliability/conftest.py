@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,15 +72,21 @@ class HangingFeatures(TinyNet):
         self.body.register_forward_hook(lambda module, inputs, outputs: time.sleep(600))
 
 
+class Hefty(TinyNet):
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.unused = torch.nn.Linear(1000, 500)
+
+
 def network(name, kind):
     return register(name=name, head="head", preprocessing=SMALL)(kind)
 
 
 greedy, greedier = network("greedy", Greedy), network("greedier", Greedier)
 deadly, hanging = network("deadly", Deadly), network("hanging", Hanging)
-hanging_features = network("hanging_features", HangingFeatures)
+hanging_features, hefty = network("hanging_features", HangingFeatures), network("hefty", Hefty)
 """
-PERILS = ("greedy", "greedier", "deadly", "hanging", "hanging_features")
+PERILS = ("greedy", "greedier", "deadly", "hanging", "hanging_features", "hefty")
 
 STAGES = [
     {
@@ -105,15 +111,16 @@ STAGES = [
 
 
 class Place:
-    """A home whose workers are forked from a process with torch, and the store that they write to."""
+    """A home whose workers are forked from a process with torch, and the store that they write to.
 
-    def __init__(self, house: Any) -> None:
-        self.house, self.artifacts = house, house.artifacts
-        self.operations = house.home / "operations.jsonl"
-        self.db = Database(house.database_url)
+    `within` are the words of a command that starts that process. `home` is where tests find the house's own;
+    `{pid}` in it stands for the number of the process.
+    """
+
+    def __init__(self, house: Any, home: str, within: Sequence[str] = ()) -> None:
         with (house.root / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
-                [sys.executable, str(ZYGOTE)],
+                [*within, sys.executable, str(ZYGOTE)],
                 cwd=house.root,
                 env=house.environment(),
                 stdin=subprocess.PIPE,
@@ -122,6 +129,9 @@ class Place:
                 start_new_session=True,
                 text=True,
             )
+        self.home = Path(home.format(pid=self._zygote.pid))
+        self.artifacts, self.operations = self.home / "artifacts", self.home / "operations.jsonl"
+        self.db = Database(f"sqlite:///{self.home / 'thaw.db'}")
 
     def work(self, plan: dict[str, Any] | None = None) -> int:
         """Starts a worker, whose operations fail as planned; gives its process id."""
@@ -211,15 +221,15 @@ def _feed(digest: Any, value: Any) -> None:
 
 @pytest.fixture(scope="session")
 def make_place(make_house, draw_shapes) -> Iterator[Callable[..., Place]]:
-    """Makes places; keywords are settings of their workers."""
+    """Makes places; keywords are settings of their workers. `seen_at` goes before the home's path."""
     places = []
 
-    def make(**settings: object) -> Place:
+    def make(seen_at: str = "", within: Sequence[str] = (), **settings: object) -> Place:
         house = make_house(**{"lease_seconds": 1.5, "grace_seconds": 10, "cache_bytes": 0, **settings})
         (house.root / "perilous.py").write_text(PERILOUS)
         house.settings["THAW_BACKBONES"] += "".join(f",perilous:{name}" for name in PERILS)
         draw_shapes(house.data / "shapes", train=8, val=4)
-        places.append(Place(house))
+        places.append(Place(house, f"{seen_at}{house.home}", within))
         return places[-1]
 
     yield make

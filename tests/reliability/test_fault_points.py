@@ -121,4 +121,4 @@ def test_with_room_again_the_next_worker_takes_the_next_job(place, run, points, 
     worker()
     until(lambda: place.ended(again), 60, "the job has ended")
     check(place, again, uninterrupted)
-    assert (place.house.home / "reserve").exists()
+    assert (place.home / "reserve").exists()

@@ -64,8 +64,14 @@ def test_where_nobody_can_tell_whether_it_computes_it_never_hangs(clock):
         assert dog.finding(attempt(None)) is None
 
 
-COMPUTES = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
-PARENT = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {COMPUTES!r} + 'time.sleep(60)']).wait()"
+CHILD = """
+import time
+end = time.process_time() + 0.3
+while time.process_time() < end:
+    pass
+time.sleep(60)
+"""
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {CHILD!r}]).wait()"
 
 
 def test_the_time_of_a_process_is_that_of_those_below_it_too(until, proc):
