@@ -25,9 +25,7 @@ def small(make_place, until):
     return place
 
 
-@pytest.mark.promise(
-    "A full disk is named with the room that is needed, and the database can still say so"
-)
+@pytest.mark.promise("A full disk is named with the room that is needed, and the database can still say so")
 def test_a_job_that_fills_the_disk_fails_by_name_and_the_next_one_runs_when_there_is_room(small, until):
     """Each epoch takes 6 MB; 16 MB are kept for the database until it needs them."""
     stages = [{"name": "all", "epochs": 30, "lr": {"schedule": {"name": "constant", "lr": 0.05}}, "ema": {}}]
