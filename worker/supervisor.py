@@ -185,7 +185,10 @@ class Supervisor:
         )
 
     def _patiently(self, claim: Claim, write: Callable[[], Status]) -> Status:
-        return patiently(claim, self._settings.lease_seconds, write)
+        seconds = self._settings.lease_seconds
+        if self._stopping:
+            seconds = min(seconds, (1 - SAVING) * self._settings.grace_seconds)
+        return patiently(claim, seconds, write)
 
     def _order(self, claim: Claim) -> Order:
         settings, artifacts = self._settings, self._settings.artifacts_dir
