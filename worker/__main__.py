@@ -15,6 +15,7 @@ from app.store.doorbells import ring
 from app.store.errors import StoreUnavailable
 from app.store.migrate import is_current
 from worker.engine import LocalEngine
+from worker.reserve import Reserve
 from worker.supervisor import Supervisor
 
 log = structlog.get_logger()
@@ -28,7 +29,12 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    db = Database(settings.database_url, on_news=partial(ring, settings.doorbells_dir))
+    reserve = Reserve(settings.home_dir)
+    db = Database(
+        settings.database_url,
+        on_news=partial(ring, settings.doorbells_dir),
+        on_full=reserve.give_up,
+    )
     try:
         current = is_current(db)
     except StoreUnavailable:

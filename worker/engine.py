@@ -14,6 +14,7 @@ from typing import Protocol
 
 from app.store.doorbells import Doorbell
 from worker.orders import Message, Order
+from worker.watchdog import busy_seconds
 
 WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
 
@@ -37,6 +38,9 @@ class Attempt(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Lets an attempt that has said all it had to say end by itself."""
+
+    def busy_seconds(self) -> float | None:
+        """The processor time that it has taken with all its processes; None where nobody can tell."""
 
     def save(self) -> None:
         """Asks it to save at its next step and then to end; where it makes no steps, to end at once."""
@@ -155,6 +159,10 @@ class LocalAttempt:
     def wait(self, seconds: float) -> None:
         """See `Attempt`."""
         self._process.join(seconds)
+
+    def busy_seconds(self) -> float | None:
+        """See `Attempt`."""
+        return None if self._process.pid is None else busy_seconds(self._process.pid)
 
     def save(self) -> None:
         """See `Attempt`."""

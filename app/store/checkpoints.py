@@ -16,13 +16,6 @@ def list_checkpoints(db: Database, job_id: str) -> list[Checkpoint]:
         return [Checkpoint(**row) for row in connection.execute(query).mappings()]
 
 
-def list_resumable(db: Database, job_id: str) -> list[Checkpoint]:
-    """Return the checkpoints that an attempt can resume from, newest first."""
-    with db.read() as connection:
-        rows = connection.execute(_resumable(of_job(checkpoints, job_id))).mappings()
-        return [Checkpoint(**row) for row in rows]
-
-
 def get_checkpoint(db: Database, job_id: str, name: str) -> Checkpoint | None:
     """Return a job's checkpoint by its id, or as `best` or `last`; None where there is no such one."""
     query = select(*COLUMNS).join(jobs, jobs.c.seq == checkpoints.c.job_seq).where(jobs.c.id == job_id)

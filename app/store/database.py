@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from sqlite3 import SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
@@ -45,13 +46,19 @@ class Database:
     """One database, SQLite or PostgreSQL. Connects on first use, never when it is made."""
 
     def __init__(
-        self, url: str, *, foreign_keys: bool = True, on_news: Callable[[], None] | None = None
+        self,
+        url: str,
+        *,
+        foreign_keys: bool = True,
+        on_news: Callable[[], None] | None = None,
+        on_full: Callable[[], None] | None = None,
     ) -> None:
         """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables.
 
-        `on_news` is called after each transaction with something in it for workers, see `tell_workers`.
+        `on_news` is called after each transaction with something in it for workers, see `tell_workers`, and
+        `on_full` after each that failed because the database's disk is full.
         """
-        self._on_news = on_news
+        self._on_news, self._on_full = on_news, on_full
         sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = create_engine(
             url,
@@ -71,18 +78,28 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection for queries, which all see the same state; no write of it is kept."""
-        with _answering(), self._reading.connect() as connection:
+        with self._answering(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
-        with _answering(), self._writing.begin() as connection:
+        with self._answering(), self._writing.begin() as connection:
             connection.info.pop(_NEWS, None)  # of one that was rolled back
             yield connection
             news = connection.info.pop(_NEWS, False)
         if news and self._on_news is not None:
             self._on_news()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn the drivers' many ways to say that a database is locked, full or away into one error."""
+        try:
+            yield
+        except (OperationalError, InterfaceError, TimeoutError) as error:
+            if self._on_full is not None and _is_full(error):
+                self._on_full()
+            raise StoreUnavailable from error
 
     def ping(self) -> None:
         """Ask the database for an answer.
@@ -103,13 +120,11 @@ def tell_workers(connection: Connection) -> None:
     connection.info[_NEWS] = True
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn the drivers' many ways to say that a database is locked, full or away into one error."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, TimeoutError) as error:
-        raise StoreUnavailable from error
+def _is_full(error: Exception) -> bool:
+    """Say whether the disk has no room for the database, or for what it needs to be read."""
+    cause = getattr(error, "orig", None)
+    codes = {SQLITE_FULL, SQLITE_IOERR_SHMSIZE}
+    return getattr(cause, "sqlite_errorcode", None) in codes or getattr(cause, "sqlstate", None) == "53100"
 
 
 def _listen(engine: Engine, *, foreign_keys: bool) -> None:

@@ -143,6 +143,39 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class NewState:
+    """The file of a state within an epoch, complete on disk, after `step` steps of it."""
+
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    step: int
+    path: str
+    size: int
+    sha256: str
+    id: str = field(default_factory=lambda: new_id("state"))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state within an epoch as stored; `after_seq` is the checkpoint that was the newest then, or 0."""
+
+    id: str
+    attempt: int
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    step: int
+    after_seq: int
+    path: str
+    size: int
+    sha256: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class NewReport:
     """The files of a report, complete on disk, and the weights that it is about.
 

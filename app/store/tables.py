@@ -187,6 +187,25 @@ checkpoints = Table(
 )
 Index("ix_checkpoints_job", checkpoints.c.job_seq, checkpoints.c.seq)
 
+# Where the job could go on in the middle of an epoch, if anywhere. There is one at most.
+states = Table(
+    "states",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("attempt", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("stage_index", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("global_epoch", Integer, nullable=False),  # this epoch counted, too
+    Column("step", Integer, nullable=False),
+    Column("after_seq", BigInteger, nullable=False),  # of the newest checkpoint then; 0 where there was none
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
 reports = Table(
     "reports",
     metadata,

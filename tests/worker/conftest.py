@@ -50,6 +50,7 @@ class FakeAttempt:
     obeys: bool = True
     stopped: int = 0
     waited: bool = False
+    busy: float | None = None
     timeouts: list[float] = field(default_factory=list)
     _said: "queue.Queue[Message | AttemptGone]" = field(default_factory=queue.Queue)
 
@@ -71,6 +72,10 @@ class FakeAttempt:
     def wait(self, seconds: float) -> None:
         """See `worker.engine.Attempt`."""
         self.waited = True
+
+    def busy_seconds(self) -> float | None:
+        """See `worker.engine.Attempt`."""
+        return self.busy
 
     def save(self) -> None:
         """See `worker.engine.Attempt`."""
