@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from client import (
+    checkpoint_commands,
     control_commands,
     dataset_commands,
     experiment_commands,
@@ -224,6 +225,7 @@ def download(
 
 
 for command in (
+    checkpoint_commands.checkpoints,
     control_commands.pause,
     control_commands.resume,
     control_commands.retry,

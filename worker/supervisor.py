@@ -41,7 +41,7 @@ class Supervisor:
         self._bell = Doorbell(settings.doorbells_dir, self._worker)
         self._reserve = Reserve(settings.home_dir)
         self._stopping = self._hurried = False
-        self._swept = 0.0
+        self._sweeper, self._swept = leases.Sweeper(db, settings.lease_seconds), 0.0
 
     def stop(self) -> None:
         """Ends the work: the running job is saved and given back; the second time without saving.
@@ -84,9 +84,9 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Takes jobs back from workers that are gone, a few times in a lease."""
-        if time.monotonic() - self._swept > self._settings.lease_seconds / 4:
+        if time.monotonic() - self._swept > self._sweeper.interval:
             self._swept = time.monotonic()
-            for job in leases.sweep(self._db):
+            for job in self._sweeper.sweep():
                 log.warning("took a job back from a lost worker", job=job)
 
     def _attempt(self, claim: Claim) -> None:
@@ -212,4 +212,7 @@ class Supervisor:
         )
 
     def _patiently(self, claim: Claim, write: Callable[[], Status]) -> Status:
-        return patiently(claim, self._settings.lease_seconds, write)
+        seconds = self._settings.lease_seconds
+        if self._stopping:
+            seconds = min(seconds, (1 - SAVING) * self._settings.grace_seconds)
+        return patiently(claim, seconds, write)
