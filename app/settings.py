@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         default=900.0,
         gt=0,
-        description="Seconds after which a step that has not ended counts as hung, or an attempt that does nothing.",
+        description="Seconds after which a step that has not ended counts as hung, or an attempt that does "
+        "nothing.",
     )
 
     cache_bytes: int = Field(
