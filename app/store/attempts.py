@@ -2,7 +2,6 @@ from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select
 
-from app.store.checkpoints import best_of, newest_resumable
 from app.store.database import Database, db_now
 from app.store.errors import TransitionRefused
 from app.store.leases import close_attempt, renew
@@ -135,8 +134,6 @@ def _open(connection: Connection, row: RowMapping) -> Claim:
         attempt=row["attempt"],
         worker=row["worker"],
         resolved_spec=row["resolved_spec"],
-        resume=newest_resumable(connection, row["seq"]),
-        best=best_of(connection, row["seq"], row["best"]),
     )
 
 

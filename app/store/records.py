@@ -208,18 +208,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry.
-
-    `resume` is the checkpoint that the attempt goes on from, and `best` the job's best one so far.
-    """
+    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry."""
 
     job_id: str
     seq: int
     attempt: int
     worker: str
     resolved_spec: Json
-    resume: Checkpoint | None
-    best: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)

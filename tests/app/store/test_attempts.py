@@ -14,8 +14,7 @@ from app.store.errors import LeaseLost, TransitionRefused
 from app.store.events import list_events
 from app.store.jobs import counts_by_status
 from app.store.leases import sweep
-from app.store.records import JobError, NewCheckpoint
-from app.store.reports import record_epoch
+from app.store.records import JobError
 from app.store.states import Status
 from app.store.tables import attempts
 from tests.databases import only_sqlite
@@ -60,7 +59,7 @@ def test_claimed_job_is_running_with_a_lease_and_an_attempt(db, post, reread, ta
     held = take("w1", 60.0)
     running = reread(job)
     assert (held.job_id, held.seq, held.attempt, held.worker) == (job.id, job.seq, 1, "w1")
-    assert (held.resolved_spec, held.resume) == ({"seed": 7}, None)
+    assert held.resolved_spec == {"seed": 7}
     assert (running.status, running.attempt, running.worker) == (Status.RUNNING, 1, "w1")
     assert running.lease_until == pytest.approx(running.started_at + 60)
     (attempt,) = _attempts(db)
@@ -109,20 +108,6 @@ def test_four_processes_claim_each_of_a_hundred_jobs_once(db, url, post):
     assert all(process.returncode == 0 for process in started)
     assert len(taken) == 100
     assert set(taken) == made
-
-
-def test_next_attempt_resumes_from_the_newest_checkpoint_with_a_state(db, post, take):
-    post()
-    first = take()
-    for epoch in (1, 2, 3):
-        record = {"stage": "head", "stage_index": 0, "epoch": epoch, "global_epoch": epoch}
-        state = f"state-{epoch}" if epoch < 3 else None
-        record_epoch(db, first, 60, record, NewCheckpoint(f"weights-{epoch}", 1, "x", state))
-    release(db, first, "shutting down")
-    second = take("w2")
-    assert second.attempt == 2
-    assert second.resume is not None
-    assert (second.resume.state_path, second.resume.global_epoch) == ("state-2", 2)
 
 
 def test_heartbeat_extends_the_lease_and_stores_progress(db, post, reread, take):

@@ -11,6 +11,7 @@ import pytest
 from app.store.attempts import claim, finish
 from app.store.controls import cancel_job
 from app.store.leases import sweep
+from app.store.resuming import list_points
 from app.store.states import Status
 from app.store.tables import metadata
 
@@ -104,7 +105,7 @@ def test_worker_that_was_stopped_past_its_lease_changes_no_row_when_it_is_woken(
         held = claim(db, "the new one", 60)
         assert held is not None
         assert (held.job_id, held.attempt) == (job.id, 2)
-        assert held.resume is not None
+        assert list_points(db, held)
         if next_one == "was asked to cancel":
             cancel_job(db, job.id)
         if next_one == "has failed":

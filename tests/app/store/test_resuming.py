@@ -48,6 +48,13 @@ def test_points_are_listed_newest_first_by_age(db, held):
     assert paths(db, held) == ["state-1-4", "state-3", "state-2", "state-1"]
 
 
+def test_a_checkpoint_without_a_state_is_no_point(db, held):
+    end_epoch(db, held, 1)
+    record = {"stage": "all", "stage_index": 0, "epoch": 2, "global_epoch": 2}
+    record_epoch(db, held, 60, record, NewCheckpoint("weights-2", 1, "ab"))
+    assert paths(db, held) == ["state-1"]
+
+
 def test_a_state_takes_the_place_of_the_one_before_and_goes_when_its_epoch_has_ended(db, held):
     assert record_state(db, held, 60, state(1, 2)) is None
     before = record_state(db, held, 60, state(1, 4))

@@ -23,6 +23,7 @@ from app.store.jobs import create_job, get_job
 from app.store.migrate import migrate
 from app.store.records import Claim, JobError, NewCheckpoint
 from app.store.reports import record_epoch
+from app.store.resuming import list_points
 from app.store.states import ACTIVE, ENDED, TRANSITIONS, Status
 from app.store.tables import jobs as job_table
 from tests.promises import Tried
@@ -99,7 +100,8 @@ class Store(RuleBasedStateMachine):
         job = self.jobs[claim.job_id]
         job.status, job.attempt, job.held = Status.RUNNING, job.attempt + 1, claim
         assert claim.attempt == job.attempt
-        assert (claim.resume.global_epoch if claim.resume else 0) == len(job.epochs)
+        points = list_points(self.db, claim)
+        assert (points[0].global_epoch if points else 0) == len(job.epochs)
         return claim
 
     def written(self, claim: Claim | None, write: Callable[[Claim], object]) -> Expected | None:
