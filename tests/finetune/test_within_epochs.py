@@ -38,7 +38,7 @@ CASES = {
     "three batches a step, the last one of two": ([{**ALL, "accumulate": 3}], {"batch_size": 3}),
     "averages are kept, in fp16": ([ALL], {"checkpoints": {"weights": "ema"}, "precision": "fp16"}),
     "batches of classes": (
-        [{**HEAD, "sampler": "shuffle", "restore": "last", "augmentation": "standard"}],
+        [{**ALL, "mix": None, "early_stopping": None}],
         {"objective": {"name": "triplet", "classes_per_batch": 2, "images_per_class": 2}},
     ),
     "lamb, which counts its steps by group": ([{**ALL, "optimizer": {"name": "lamb"}}], {}),
@@ -173,7 +173,7 @@ def test_asked_to_stop_a_run_saves_after_its_step_and_goes_on_exactly(stop_at, m
 
 
 def test_asked_to_stop_while_it_validates_a_run_keeps_the_epochs_steps(job, data_dir, registry, tmp_path):
-    stopping, plain = Stopping(), registry.find("tiny").factory
+    stopping, plain = Stopping(), registry.find("tiny").build
 
     class Asks(torch.nn.Module):
         def __init__(self, classes):
