@@ -88,7 +88,7 @@ hanging_features, hefty = network("hanging_features", HangingFeatures), network(
 """
 PERILS = ("greedy", "greedier", "deadly", "hanging", "hanging_features", "hefty")
 
-STAGES = [
+STAGES: list[dict[str, Any]] = [
     {
         "name": "head",
         "epochs": 2,
@@ -238,12 +238,12 @@ def make_place(make_house, draw_shapes) -> Iterator[Callable[..., Place]]:
 
 
 @pytest.fixture(scope="session")
-def place(make_place) -> Place:
+def place(make_place: Callable[..., Place]) -> Place:
     return make_place()
 
 
 @pytest.fixture
-def worker(place, proc, until) -> Iterator[Callable[..., int]]:
+def worker(place: Place, proc: SimpleNamespace, until: Callable[..., Any]) -> Iterator[Callable[..., int]]:
     """Starts workers of the place that end with the test."""
     started = []
 
@@ -264,7 +264,7 @@ def end(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(place, until) -> SimpleNamespace:
+def uninterrupted(place: Place, until: Callable[..., Any]) -> SimpleNamespace:
     """What comes of the job that nothing happens to."""
     pid = place.work()
     job = place.post()
