@@ -125,7 +125,7 @@ def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_runs(place, wo
 def test_attempt_that_hangs_is_ended_and_named_and_the_next_job_runs(make_place, until, name, says):
     place = make_place(stall_seconds=1)
     place.work()
-    stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else None
+    stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else HEAD
     job = place.post(stages, backbone=of(name), max_attempts=2)
     following = place.post(HEAD)
     until(lambda: place.ended(following), 60, "the next job has ended")
