@@ -54,12 +54,12 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
 @pytest.mark.promise(EXACT)
 def test_a_job_goes_on_within_an_epoch_and_not_only_from_its_end(place, worker, uninterrupted, proc, until):
     pid = worker()
-    stages = [{**place_stage, "epochs": 1} for place_stage in SLOW]
-    job = place.post(stages, backbone={"name": "tiny_slow", "weights": None}, checkpoints={"every_steps": 1})
+    slow = {"backbone": {"name": "tiny_slow", "weights": None}, "batch_size": 1}
+    job = place.post(SLOW, **slow, checkpoints={"every_steps": 1})
 
     def within():
         progress = place.look(job).progress
-        return progress["step"] if progress is not None and progress["step"] >= 4 else None
+        return progress["step"] if progress is not None and 4 <= progress["step"] <= 18 else None
 
     seen = until(within, 30, "some steps of the only epoch are done")
     for victim in proc.descendants(pid):
