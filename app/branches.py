@@ -102,14 +102,13 @@ def _start(job: Job, checkpoint: Checkpoint, patch: Json) -> Json:
 
 def _patched(spec: Json, patch: Json) -> Json:
     """The spec with the patch applied. A `name` says what kind of thing a part is, but not of a job."""
-    own = {field: patch[field] for field in ("name", "metadata") if field in patch}
+    own: Json = {field: patch[field] for field in ("name", "metadata") if field in patch}
     patched: Json = apply_patch(spec, {field: value for field, value in patch.items() if field not in own})
     if isinstance(own.get("metadata"), dict):
         pairs = {**spec.get("metadata", {}), **own["metadata"]}
         own["metadata"] = {key: value for key, value in pairs.items() if value is not None}
-    return {
-        field: value for field, value in {**patched, **own}.items() if field not in own or value is not None
-    }
+    patched |= own
+    return {field: value for field, value in patched.items() if field not in own or value is not None}
 
 
 def _in_patch(param: str | None) -> str:

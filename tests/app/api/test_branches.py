@@ -116,11 +116,11 @@ def test_branch_may_go_on_with_another_objective(trained, branch):
     of_embeddings, *_ = trained(
         objective={**TRIPLET, "embedding_size": 8}, recipe={"name": "joint", "epochs": 2}
     )
-    patch = {"recipe": {"name": "triplet", "epochs": 3}, "objective": TRIPLET}
-    job = branch(of_classes.job_id, {"patch": patch}).json()
+    embed = {"recipe": {"name": "triplet", "epochs": 3}, "objective": TRIPLET}
+    job = branch(of_classes.job_id, {"patch": embed}).json()
     assert job["resolved_spec"]["objective"]["classes_per_batch"] == 3
-    patch = {"stages": [STAGE], "objective": {"name": "cross_entropy"}}
-    job = branch(of_embeddings.job_id, {"patch": patch}).json()
+    classify = {"stages": [STAGE], "objective": {"name": "cross_entropy"}}
+    job = branch(of_embeddings.job_id, {"patch": classify}).json()
     assert job["resolved_spec"]["objective"]["name"] == "cross_entropy"
 
 
