@@ -69,7 +69,7 @@ def draft_branch(branch: BranchBody, job: Job, checkpoint: Checkpoint, catalog: 
     Raises:
         Invalid: with every problem, as `patch.…`: the patch can mend those of the job's own spec, too.
     """
-    spec: Json = apply_patch(_start(job, checkpoint, branch.patch), branch.patch)
+    spec = _patched(_start(job, checkpoint, branch.patch), branch.patch)
     problems = catalog.check(spec)
     if problems:
         raise Invalid([Problem(_in_patch(p.param), p.message, p.code) for p in problems])
@@ -98,6 +98,17 @@ def _start(job: Job, checkpoint: Checkpoint, patch: Json) -> Json:
     else:
         spec.pop("objective", None)
     return spec
+
+
+def _patched(spec: Json, patch: Json) -> Json:
+    """The spec with the patch applied. A `name` says what kind of thing a part is, but not of a job."""
+    own: Json = {field: patch[field] for field in ("name", "metadata") if field in patch}
+    patched: Json = apply_patch(spec, {field: value for field, value in patch.items() if field not in own})
+    if isinstance(own.get("metadata"), dict):
+        pairs = {**spec.get("metadata", {}), **own["metadata"]}
+        own["metadata"] = {key: value for key, value in pairs.items() if value is not None}
+    patched |= own
+    return {field: value for field, value in patched.items() if field not in own or value is not None}
 
 
 def _in_patch(param: str | None) -> str:

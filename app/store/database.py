@@ -1,8 +1,10 @@
 import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from sqlite3 import SQLITE_FULL, SQLITE_IOERR_SHMSIZE
+from sqlite3 import SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
@@ -16,6 +18,7 @@ from app.store.errors import StoreUnavailable
 _BEGIN_MODE = "begin_mode"
 _NEWS = "news"
 _BUSY_MILLISECONDS = 10_000
+_LOOK_AGAIN_SECONDS = (0.001, 0.005)
 
 # A threaded server answers up to 40 requests at once, and each holds at most one connection.
 _POOL_SIZE, _POOL_OVERFLOW = 8, 32
@@ -141,5 +144,34 @@ def _listen(engine: Engine, *, foreign_keys: bool) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A transaction that begins as a reader and then writes fails at once if another wrote meanwhile.
-        mode = connection.get_execution_options().get(_BEGIN_MODE, "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        mode = connection.get_execution_options().get(_BEGIN_MODE)
+        if mode is None:
+            connection.exec_driver_sql("BEGIN DEFERRED")
+        else:
+            _begin_writing(connection, mode)
+
+
+def _is_busy(error: OperationalError) -> bool:
+    code: int = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF == SQLITE_BUSY  # the rest says why
+
+
+def _begin_writing(connection: Connection, mode: str) -> None:
+    """Begin as soon as nobody else writes, or fail as SQLite does once it has waited long enough.
+
+    SQLite itself looks less and less often while it waits, ten times a second in the end. With many writers,
+    of whom one or another has the lock whenever it looks, it gives up on somebody now and then.
+    """
+    deadline = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql(f"BEGIN {mode}")
+                break
+            except OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(*_LOOK_AGAIN_SECONDS))
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")

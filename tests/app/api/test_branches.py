@@ -50,7 +50,7 @@ def test_branch_goes_on_from_a_checkpoint_with_a_plan_of_its_own(api, trained, b
         name="shapes", metadata={"team": "zoo"}, batch_size=4, image_size=16, seed=7, head={"dropout": 0.1}
     )
     response = branch(held.job_id, {"checkpoint": second.id, "patch": {"stages": [STAGE], "name": "slower"}})
-    assert response.status_code == 201
+    assert response.status_code == 201, response.text
     job, parent = response.json(), api.get(f"/v1/jobs/{held.job_id}").json()
     assert (job["status"], job["attempt"], job["best"]) == ("queued", 0, None)
     assert (job["parent"], job["branched_from"]) == (held.job_id, second.id)
@@ -84,6 +84,16 @@ def test_branch_may_have_a_recipe_and_differ_in_any_other_field(trained, branch)
     assert (job["resolved_spec"]["batch_size"], job["resolved_spec"]["stages"][0]["epochs"]) == (64, 4)
 
 
+def test_name_and_metadata_of_a_branch_are_patched_as_any_other_field(trained, branch):
+    held, *_ = trained(name="shapes", metadata={"name": "a", "team": "zoo", "try": "1"})
+    patch = {"stages": [STAGE], "name": None, "metadata": {"name": "b", "try": None}}
+    job = branch(held.job_id, {"patch": patch}).json()
+    assert (job["name"], job["metadata"]) == (None, {"name": "b", "team": "zoo"})
+    refused(
+        branch(held.job_id, {"patch": {"stages": [STAGE], "metadata": 3}}), 422, "dict_type", "patch.metadata"
+    )
+
+
 def test_branch_keeps_the_head_that_its_parent_was_told_to_replace(trained, branch):
     held, *_ = trained(head={"keep": "never", "dropout": 0.5})
     job = branch(held.job_id, {"patch": {"stages": [STAGE]}}).json()
@@ -102,12 +112,15 @@ def test_branch_keeps_the_objective_that_a_recipe_stood_for(trained, branch):
 
 
 def test_branch_may_go_on_with_another_objective(trained, branch):
-    held, *_ = trained()
-    patch = {"recipe": {"name": "triplet", "epochs": 3}, "objective": TRIPLET}
-    job = branch(held.job_id, {"patch": patch}).json()
+    of_classes, *_ = trained()
+    of_embeddings, *_ = trained(
+        objective={**TRIPLET, "embedding_size": 8}, recipe={"name": "joint", "epochs": 2}
+    )
+    embed = {"recipe": {"name": "triplet", "epochs": 3}, "objective": TRIPLET}
+    job = branch(of_classes.job_id, {"patch": embed}).json()
     assert job["resolved_spec"]["objective"]["classes_per_batch"] == 3
-    held, *_ = trained(objective=TRIPLET)
-    job = branch(held.job_id, {"patch": {"stages": [STAGE], "objective": {"name": "cross_entropy"}}}).json()
+    classify = {"stages": [STAGE], "objective": {"name": "cross_entropy"}}
+    job = branch(of_embeddings.job_id, {"patch": classify}).json()
     assert job["resolved_spec"]["objective"]["name"] == "cross_entropy"
 
 
@@ -115,14 +128,13 @@ def test_branch_may_go_on_with_another_objective(trained, branch):
     ("body", "code", "param"),
     [
         ({}, "missing", "patch"),
-        (None, "model_type", None),
         ([], "model_type", None),
         ({"patch": []}, "dict_type", "patch"),
         ({"patch": {}}, "no_plan", "patch"),
         ({"patch": {"stages": None}}, "no_plan", "patch"),
         ({"patch": {"stages": [STAGE]}, "colour": 1}, "extra_forbidden", "colour"),
         ({"patch": {"stages": [STAGE]}, "checkpoint": 3}, "string_type", "checkpoint"),
-        ({"patch": {"stages": [STAGE]}, "checkpoint": ""}, "string_too_short", "checkpoint"),
+        ({"patch": {"stages": [STAGE]}, "checkpoint": ""}, "too_short", "checkpoint"),
         ({"patch": {"stages": [STAGE]}, "checkpoint": "x\x00"}, "value_error", "checkpoint"),
         ({"patch": {"stages": [STAGE]}, "checkpoint": "ckpt_none"}, "checkpoint_not_found", "checkpoint"),
         (

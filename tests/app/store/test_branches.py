@@ -9,7 +9,7 @@ from app.store.errors import CheckpointGone, StillBranched
 from app.store.events import list_events
 from app.store.experiments import delete_experiment
 from app.store.jobs import create_job, delete_job, get_job
-from app.store.records import NewCheckpoint
+from app.store.records import Checkpoint, Job, NewCheckpoint
 from app.store.reports import drop_checkpoints, record_epoch
 from app.store.states import Status
 
@@ -52,6 +52,7 @@ def test_branch_says_where_it_comes_from(db, post, take, write, branch):
 def test_branch_takes_no_place_in_its_parents_experiment(db, experiment, take, write, branch):
     made, held = experiment(), take()
     parent = get_job(db, held.job_id)
+    assert parent is not None
     child = branch(parent, write(held, 1))
     assert (parent.experiment, child.experiment, child.variant, child.seed) == (made.id, None, None, None)
 
@@ -86,13 +87,16 @@ def test_job_is_not_deleted_while_a_branch_of_it_has_not_ended(db, post, take, w
     assert get_checkpoint(db, parent.id, "last") is not None
     cancel_job(db, child.id)
     delete_job(db, parent.id)
-    assert get_job(db, child.id).parent == parent.id  # where it comes from stays to be seen
+    kept = get_job(db, child.id)
+    assert kept is not None
+    assert kept.parent == parent.id  # where it comes from stays to be seen
 
 
 def test_experiment_is_not_deleted_while_a_branch_of_it_has_not_ended(db, experiment, take, write, branch):
     made = experiment(variants=("a",), seeds=(0,))
     held = take()
     parent = get_job(db, held.job_id)
+    assert parent is not None
     child = branch(parent, write(held, 1))
     finish(db, held, Status.SUCCEEDED, "done")
     with pytest.raises(StillBranched, match=child.id):
@@ -109,6 +113,7 @@ def test_branch_from_a_checkpoint_that_is_gone_is_refused(db, post, take, write,
         branch(parent, first)
     finish(db, held, Status.SUCCEEDED, "done")
     last = get_checkpoint(db, parent.id, "last")
+    assert last is not None
     delete_job(db, parent.id)
     with pytest.raises(CheckpointGone, match=last.id):
         branch(parent, last)
@@ -141,7 +146,7 @@ def test_racing_branches_and_retention_leave_no_branch_without_its_checkpoint(
         held = take(f"w{number}")
         first = write(held, 1)
         write(held, 2)
-        start, made, dropped = threading.Barrier(2), [], []
+        start, made, dropped = threading.Barrier(2), list[Job](), list[Checkpoint]()
 
         def let_go(held=held, first=first, start=start, dropped=dropped):
             start.wait()

@@ -28,34 +28,35 @@ from app.store.records import JobError, NewCheckpoint, NewReport, NewState
 from app.store.states import Status
 
 db = Database(sys.argv[1])
-held = attempts.claim(db, "the old one", 0.2)
+lease = 0.2
+held = attempts.claim(db, "the old one", lease)
 
 
 def epoch(number):
     record = {"stage": "all", "stage_index": 0, "epoch": number, "global_epoch": number}
     new = NewCheckpoint(f"w{number}", 1, "ab", f"s{number}", 1, "cd")
     best = {"checkpoint": new.id, "metric": "val_accuracy", "value": 0.5}
-    return reports.record_epoch(db, held, 60, record, new, best)
+    return reports.record_epoch(db, held, lease, record, new, best)
 
 
 def state(step):
     new = NewState("all", 0, 2, 2, step, f"step-{step}", 1, "ab")
-    return resuming.record_state(db, held, 60, new)
+    return resuming.record_state(db, held, lease, new)
 
 
 first = epoch(1)
 state(3)
 report = NewReport(first.path, "r", 1, "ab", "p", 1, "cd")
 writes = {
-    "heartbeat": lambda: attempts.heartbeat(db, held, 60, {"step": 1}),
+    "heartbeat": lambda: attempts.heartbeat(db, held, lease, {"step": 1}),
     "the same epoch": lambda: epoch(1),
     "the next epoch": lambda: epoch(2),
     "a state within the epoch": lambda: state(4),
-    "falling back": lambda: resuming.fall_back(db, held, 60, [first.id], None, "late", {}),
-    "letting go of a checkpoint": lambda: reports.drop_checkpoints(db, held, 60, [first.id]),
-    "event": lambda: reports.record_event(db, held, 60, "warning", "late"),
-    "data": lambda: reports.record_prepared(db, held, 60, "ef" * 32, "late", {}),
-    "report": lambda: job_reports.record_report(db, held, 60, report, "late", {}),
+    "falling back": lambda: resuming.fall_back(db, held, lease, [first.id], None, "late", {}),
+    "letting go of a checkpoint": lambda: reports.drop_checkpoints(db, held, lease, [first.id]),
+    "event": lambda: reports.record_event(db, held, lease, "warning", "late"),
+    "data": lambda: reports.record_prepared(db, held, lease, "ef" * 32, "late", {}),
+    "report": lambda: job_reports.record_report(db, held, lease, report, "late", {}),
     "success": lambda: attempts.finish(db, held, Status.SUCCEEDED, "late", result={"late": True}),
     "failure": lambda: attempts.finish(db, held, Status.FAILED, "late", error=JobError("internal", "late")),
     "cancellation": lambda: attempts.finish(db, held, Status.CANCELLED, "late"),
@@ -64,6 +65,7 @@ writes = {
     "breaking off": lambda: leases.lose(db, held, "late"),
 }
 os.kill(os.getpid(), signal.SIGSTOP)
+lease = 60
 said = {}
 for name, write in writes.items():
     try:
