@@ -84,7 +84,6 @@ jobs = Table(
     Column("worker", String(64)),
     Column("lease_until", Double),
     Column("parent", String(64)),  # no foreign key: the parent may be deleted
-    Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
     Column("spec", _JSON, nullable=False),
     Column("resolved_spec", _JSON, nullable=False),
     Column("progress", _JSON),
@@ -97,6 +96,7 @@ jobs = Table(
     Column("variant", Text),
     Column("seed", BigInteger),
     Column("dataset_fingerprint", String(64)),  # of the data that it trains on; set by its first attempt
+    Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",

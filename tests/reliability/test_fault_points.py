@@ -69,6 +69,7 @@ def run(place, proc, until):
         job = place.post(STAGES, checkpoints=CHECKPOINTS)
         until(lambda: place.ended(job) or not proc.alive(pid), 60, f"{kind} at {point} is over")
         if not proc.alive(pid):
+            place.outcome(job)  # no row is without its files at any time
             pid = place.work()
         until(lambda: place.ended(job), 60, f"the job has ended after {kind} at {point}")
         end(pid)
