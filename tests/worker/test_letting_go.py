@@ -56,7 +56,7 @@ def test_attempt_that_does_not_save_in_the_grace_time_is_ended(db, training, bec
 
 
 def test_cancel_wins_over_a_pause_that_is_under_way(db, training, becomes, until):
-    job, _, attempt = training(obeys=False, grace_seconds=600)
+    job, _, attempt = training(obeys=False, grace_seconds=20)
     pause_job(db, job)
     until(lambda: attempt.asked, 10, "the attempt is asked to save")
     cancel_job(db, job)
@@ -66,7 +66,7 @@ def test_cancel_wins_over_a_pause_that_is_under_way(db, training, becomes, until
 
 
 def test_success_wins_over_a_pause_that_is_under_way(db, training, becomes, until):
-    job, _, attempt = training(obeys=False, grace_seconds=600)
+    job, _, attempt = training(obeys=False, grace_seconds=20)
     pause_job(db, job)
     until(lambda: attempt.asked, 10, "the attempt is asked to save")
     attempt.say(RunEnded({"epochs": 5}))
@@ -74,7 +74,7 @@ def test_success_wins_over_a_pause_that_is_under_way(db, training, becomes, unti
 
 
 def test_failure_by_name_wins_over_a_pause_that_is_under_way(db, training, becomes, until):
-    job, _, attempt = training(obeys=False, grace_seconds=600)
+    job, _, attempt = training(obeys=False, grace_seconds=20)
     pause_job(db, job)
     until(lambda: attempt.asked, 10, "the attempt is asked to save")
     attempt.say(Failed("nonfinite_loss", "the loss became NaN"))
@@ -82,7 +82,7 @@ def test_failure_by_name_wins_over_a_pause_that_is_under_way(db, training, becom
 
 
 def test_worker_that_is_stopped_waits_for_its_attempt_to_save(db, training, look, until):
-    job, worker, attempt = training(obeys=False, grace_seconds=600, spec={"max_attempts": 1})
+    job, worker, attempt = training(obeys=False, grace_seconds=20, spec={"max_attempts": 1})
     worker.supervisor.stop()
     until(lambda: attempt.asked, 10, "the attempt is asked to save")
     attempt.epoch(1)
@@ -95,7 +95,7 @@ def test_worker_that_is_stopped_waits_for_its_attempt_to_save(db, training, look
 
 
 def test_worker_that_is_stopped_twice_waits_for_nothing(training, look, until):
-    job, worker, attempt = training(obeys=False, grace_seconds=600, spec={"max_attempts": 1})
+    job, worker, attempt = training(obeys=False, grace_seconds=20, spec={"max_attempts": 1})
     worker.supervisor.stop()
     until(lambda: attempt.asked, 10, "the attempt is asked to save")
     worker.supervisor.stop()
@@ -109,7 +109,7 @@ def test_worker_that_is_stopped_twice_waits_for_nothing(training, look, until):
     "end", [AttemptGone("its process was ended by SIGTERM"), Failed("internal", "a data worker is gone")]
 )
 def test_attempt_that_ends_with_its_worker_says_nothing_of_the_job(training, look, until, end):
-    job, worker, attempt = training(obeys=False, grace_seconds=600, spec={"max_attempts": 1})
+    job, worker, attempt = training(obeys=False, grace_seconds=20, spec={"max_attempts": 1})
     worker.supervisor.stop()
     attempt.say(end)
     worker.thread.join(10)
