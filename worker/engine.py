@@ -8,6 +8,7 @@ import multiprocessing.forkserver
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
@@ -62,6 +63,7 @@ class LocalEngine:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["worker.preload"])
+        resource_tracker.ensure_running()  # before: whoever starts it lets the signal through again
         with _held_back(signal.SIGTERM):
             multiprocessing.forkserver.ensure_running()
 

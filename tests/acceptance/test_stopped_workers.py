@@ -245,11 +245,16 @@ def test_real_worker_keeps_its_job_through_locks_of_half_a_lease(
 @pytest.mark.promise("SIGTERM: the worker saves, gives its job back, charges no attempt, and ends in time")
 @pytest.mark.parametrize("told", ["the worker", "all of its processes"])
 def test_worker_that_is_told_to_end_saves_at_its_next_step_and_gives_the_job_back(
-    house, work, spec, reach, ended, check_exact, told
+    house, work, spec, reach, ended, check_exact, proc, told
 ):
     process = work()
     job = house.client.submit({**spec, "max_attempts": 1})
     at = reach(job, 2, STEPS // 3)
+    (attempt,) = proc.attempts(process.pid)
+    (fork_server,) = [pid for pid in proc.descendants(process.pid) if attempt in proc.descendants(pid)]
+    os.kill(fork_server, signal.SIGTERM)  # it stays for as long as its worker does
+    time.sleep(0.2)
+    assert proc.alive(fork_server)
     begun = time.monotonic()
     if told == "the worker":
         process.terminate()

@@ -105,8 +105,9 @@ def test_branch_keeps_the_head_that_its_parent_was_told_to_replace(trained, bran
 TRIPLET = {"name": "triplet", "classes_per_batch": 3, "images_per_class": 2}
 
 
-def test_branch_keeps_the_objective_that_a_recipe_stood_for(trained, branch):
-    held, *_ = trained(recipe={"name": "triplet", "epochs": 3}, objective=TRIPLET)
+def test_branch_keeps_the_objective_that_a_recipe_stood_for(house, draw_shapes, trained, branch):
+    draw_shapes(house.data / "eight", classes=tuple("abcdefgh"), train=4, val=2)
+    held, *_ = trained(recipe={"name": "triplet", "epochs": 3}, dataset={"path": "eight"})
     job = branch(held.job_id, {"patch": {"stages": [STAGE]}}).json()
     assert job["resolved_spec"]["objective"]["name"] == "triplet"
 
