@@ -96,6 +96,7 @@ jobs = Table(
     Column("variant", Text),
     Column("seed", BigInteger),
     Column("dataset_fingerprint", String(64)),  # of the data that it trains on; set by its first attempt
+    Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",
@@ -110,6 +111,7 @@ Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
 Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
+Index("ix_jobs_branched_from", jobs.c.branched_from, jobs.c.status)
 
 job_metadata = Table(
     "job_metadata",
@@ -184,6 +186,25 @@ checkpoints = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_checkpoints_job", checkpoints.c.job_seq, checkpoints.c.seq)
+
+# Where the job could go on in the middle of an epoch, if anywhere. There is one at most.
+states = Table(
+    "states",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("attempt", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("stage_index", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("global_epoch", Integer, nullable=False),  # this epoch counted, too
+    Column("step", Integer, nullable=False),
+    Column("after_seq", BigInteger, nullable=False),  # of the newest checkpoint then; 0 where there was none
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
 
 reports = Table(
     "reports",

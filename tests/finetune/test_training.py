@@ -2,7 +2,6 @@ import copy
 import dataclasses
 import inspect
 import json
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -16,7 +15,6 @@ from finetune.data.decoding import decode
 from finetune.errors import (
     DatasetInvalid,
     DatasetNotFound,
-    DiskFull,
     FrozenChanged,
     NonfiniteLoss,
     OutOfMemory,
@@ -456,18 +454,6 @@ def test_all_problems_of_a_spec_are_in_the_error(job, run, tmp_path):
     with pytest.raises(SpecInvalid) as refused:
         run(job(batch_size=0, seed=-1), tmp_path)
     assert [problem.param for problem in refused.value.problems] == ["batch_size", "seed"]
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(job, run, tmp_path):
-    (tmp_path / ".epoch-00003.state.pt.tmp").symlink_to("/dev/full")
-    with pytest.raises(DiskFull):
-        run(job(), tmp_path)
-    names = {path.name for path in tmp_path.iterdir()}
-    assert "epoch-00002.safetensors" in names
-    assert "epoch-00002.state.pt" in names
-    assert "epoch-00003.state.pt" not in names
-    assert not any(name.endswith(".tmp") for name in names)
 
 
 class Hungry(torch.nn.Module):

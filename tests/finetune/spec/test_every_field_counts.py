@@ -121,6 +121,7 @@ CASES: dict[str, dict[str, Case]] = {
             one_stage({"ema": {}}, checkpoints={"weights": "raw"}),
             one_stage({"ema": {}}, checkpoints={"weights": "ema"}),
         ),
+        "every_steps": ({}, {"checkpoints": {"every_steps": 2}}),
     },
     "Constant": of_schedule({"name": "constant", "lr": 0.05}, lr=0.02),
     "Cosine": of_schedule({"name": "cosine", "lr": 0.05, "end_lr": 0.0}, lr=0.02, end_lr=0.01),
@@ -214,6 +215,7 @@ CASES: dict[str, dict[str, Case]] = {
         "precision": ({}, {"precision": "bf16"}),
         "compile": ({}, {"compile": "off"}),
         "checkpoints": ({}, {"checkpoints": {"keep_last": 3}}),
+        "on_oom": ({}, {"on_oom": "halve_batch"}),
         "range_test": ({}, {"range_test": RANGE}),
     },
     "Joint": of_recipe(
@@ -305,8 +307,16 @@ ELSEWHERE = {
     "Sgd": {"fused"},  # counts on a GPU alone: tests/finetune/test_optimizers.py
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
-# The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py.
-SHOWN = {("StageSpec", "gradient_checkpointing"), ("StageSpec", "features_once"), ("JobSpec", "compile")}
+# The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py;
+# what is saved within epochs: tests/finetune/test_within_epochs.py; what out of memory leads to:
+# tests/reliability/test_failures.py.
+SHOWN = {
+    ("StageSpec", "gradient_checkpointing"),
+    ("StageSpec", "features_once"),
+    ("JobSpec", "compile"),
+    ("JobSpec", "on_oom"),
+    ("CheckpointSpec", "every_steps"),
+}
 
 
 def parts(base: type[Part] = Part) -> Iterator[type[Part]]:
