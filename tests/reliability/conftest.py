@@ -116,7 +116,7 @@ class Place:
     def __init__(self, house: Any) -> None:
         self.home, self.artifacts = house.home, house.artifacts
         self.operations = house.home / "operations.jsonl"
-        self.db = Database(house.database_url)
+        self.db = Database(house.settings.get("THAW_DATABASE_URL", house.database_url))
         with (house.root / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
                 [sys.executable, str(ZYGOTE)],
@@ -233,9 +233,18 @@ def make_place(make_house, draw_shapes) -> Iterator[Callable[..., Place]]:
         place.close()
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, make_place: Callable[..., Place]) -> Place:
+    """A place with a database of either kind in turn."""
+    if request.param == "sqlite":
+        return make_place()
+    return make_place(database_url=request.getfixturevalue("postgresql").empty_database())
+
+
 @pytest.fixture(scope="session")
-def place(make_place: Callable[..., Place]) -> Place:
-    return make_place()
+def database(place: Place) -> str:
+    """Which kind of database the place has."""
+    return place.db.engine.dialect.name
 
 
 @pytest.fixture

@@ -3,8 +3,15 @@
 import re
 import shutil
 
+import pytest
+
 from app.store.checkpoints import list_checkpoints
 from app.store.events import list_events
+
+
+@pytest.fixture
+def place(make_place):
+    return make_place()
 
 
 def test_a_job_that_fills_the_disk_fails_by_name_and_the_next_one_runs_with_room_again(place, worker, until):

@@ -14,6 +14,9 @@ from tests.reliability.test_kills import check
 from worker.attempt import first_sound
 from worker.orders import ResumePoint
 
+# What is written then is tested with both databases: tests/app/store.
+pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+
 PROMISE = "A checkpoint that is cut off or has a flipped bit is never used: the one before is, with a warning"
 CUTS, FLIPS = 20, 50
 

@@ -7,6 +7,9 @@ from safetensors.torch import load_file
 from app.store.checkpoints import list_checkpoints
 from app.store.events import list_events
 
+# What is written then is tested with both databases: tests/app/store.
+pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+
 HEAD = [
     {
         "name": "head",
@@ -28,14 +31,6 @@ def finish(place, until):
         return place.look(job)
 
     return wait
-
-
-@pytest.fixture(scope="module")
-def impatient(make_place):
-    """A place with a worker that thinks of a second as long."""
-    place = make_place(stall_seconds=1)
-    place.work()
-    return place
 
 
 def of(name):
@@ -120,23 +115,3 @@ def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_runs(place, wo
     assert (failed.status, failed.error.code, failed.lost_attempts) == ("failed", "worker_lost", 3)
     assert failed.error.message.endswith("no attempts are left")
     assert finish(next_one).status == "succeeded"
-
-
-@pytest.mark.promise("A step that hangs, or a job that does nothing before its steps, is noticed and named")
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("hanging", "nothing was heard of it for 1 s"),
-        ("hanging_features", "its processes have done nothing for 1 s"),
-    ],
-)
-def test_attempt_that_hangs_is_ended_and_named_and_the_next_job_runs(impatient, until, name, says):
-    place = impatient
-    stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else HEAD
-    job = place.post(stages, backbone=of(name), max_attempts=2)
-    following = place.post(HEAD)
-    until(lambda: place.ended(following), 60, "the next job has ended")
-    failed = place.look(job)
-    assert (failed.status, failed.error.code, failed.attempt) == ("failed", "worker_lost", 2)
-    assert says in failed.error.message
-    assert place.look(following).status == "succeeded"

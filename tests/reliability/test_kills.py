@@ -27,7 +27,7 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
     place, worker, uninterrupted, proc, until, long, tried
 ):
     dice, kills = random.Random(6), 0
-    wanted = 200 if long else 20
+    wanted = (200 if long else 20) // 2  # with either database
     pid, victims_of = worker(), []
     while kills < wanted:
         job = place.post()
