@@ -94,7 +94,16 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
     )
-
+    job_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Days after its end after which a job is deleted with all its files; 0 keeps jobs.",
+    )
+    checkpoint_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Days after its end after which a job keeps its best checkpoint alone; 0 keeps the others.",
+    )
     cache_bytes: int = Field(
         default=DEFAULT_BYTES,
         ge=0,
@@ -124,6 +133,11 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""
         return self.home_dir / "artifacts"
+
+    @property
+    def orphans_file(self) -> Path:
+        """File with the artifacts that belong to no row, and when each was first seen."""
+        return self.home_dir / "orphans.json"
 
     @property
     def doorbells_dir(self) -> Path:

@@ -15,6 +15,7 @@ from client import (
     rate_commands,
     report_commands,
     tables,
+    upkeep_commands,
 )
 from client.api import ThawClient
 from client.models import Format
@@ -234,6 +235,8 @@ for command in (
     rate_commands.find_lr,
     report_commands.report,
     predict_commands.predict,
+    upkeep_commands.doctor,
+    upkeep_commands.backup,
 ):
     app.command()(command)
 

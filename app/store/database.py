@@ -5,7 +5,7 @@ from functools import partial
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -110,6 +110,12 @@ def _answering() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, TimeoutError) as error:
         raise StoreUnavailable from error
+    except DatabaseError as error:
+        if (
+            type(error) is not DatabaseError
+        ):  # its kinds, as a constraint that does not hold, are the caller's
+            raise
+        raise StoreUnavailable from error  # a file that is damaged, or no database at all
 
 
 def _listen(engine: Engine, *, foreign_keys: bool) -> None:

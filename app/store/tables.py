@@ -110,6 +110,7 @@ Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
 Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
+Index("ix_jobs_finished_at", jobs.c.finished_at)
 
 job_metadata = Table(
     "job_metadata",
