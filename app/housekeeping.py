@@ -1,7 +1,7 @@
 """What the server removes by itself: jobs and checkpoints that are older than the settings keep, and orphans.
 
-Rows go first, then files: no row is ever without its files, and a file whose row is gone is an orphan that the
-next look finds.
+Rows go first, then files: no row is ever without its files, and a file whose row is gone is an orphan, which
+a later look finds.
 """
 
 import shutil

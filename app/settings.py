@@ -102,8 +102,9 @@ class Settings(BaseSettings):
     checkpoint_days: float = Field(
         default=0.0,
         ge=0,
-        description="Days after its end after which a job keeps its best checkpoint alone; 0 keeps the others.",
+        description="Days after its end after which a job keeps its best checkpoint alone; 0 keeps all.",
     )
+
     cache_bytes: int = Field(
         default=DEFAULT_BYTES,
         ge=0,

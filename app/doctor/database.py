@@ -27,9 +27,7 @@ def look(db: Database, url: str) -> Iterator[Finding]:
     if sqlite and not file.exists():
         yield warning(ABOUT, f"there is no database {file} yet", "`thaw up` makes it")
         return
-    where = (
-        str(file) if sqlite else f"PostgreSQL at {parsed.host or parsed.query.get('host', 'this machine')}"
-    )
+    where = str(file) if sqlite else f"PostgreSQL's database {parsed.database}"
     try:
         if not is_current(db):
             yield error(ABOUT, f"{where} is of another version", UPDATE)

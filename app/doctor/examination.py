@@ -15,19 +15,13 @@ INDENT = " " * 9
 
 def examine(settings: Settings) -> list[Finding]:
     """Looks at everything. Changes nothing, and goes on where one thing cannot be looked at."""
-    db = Database(settings.database_url)
-    try:
-        of_database = list(database.look(db, settings.database_url))
-        return [
-            *versions.look(settings.database_url),
-            *device.look(settings),
-            *folders.look(settings),
-            *of_database,
-            *(_rows(db, settings) if database.can_be_read(of_database) else ()),
-            server.look(settings),
-        ]
-    finally:
-        db.dispose()
+    return [
+        *versions.look(settings.database_url),
+        *device.look(settings),
+        *folders.look(settings),
+        *_database(settings),
+        server.look(settings),
+    ]
 
 
 def is_healthy(findings: Iterable[Finding]) -> bool:
@@ -59,8 +53,20 @@ def unsettled(problem: str) -> list[Finding]:
     return [error("settings", problem, "correct it; README.md has the table of settings")]
 
 
-def _rows(db: Database, settings: Settings) -> list[Finding]:
+def _database(settings: Settings) -> list[Finding]:
+    """The database and, where it can be read, what its rows say."""
     try:
-        return [*jobs.look(db, settings), *artifacts.look(db, settings)]
+        db = Database(settings.database_url)
+    except ImportError as missing:
+        remedy = "install it: `pip install 'thaw[postgresql]'`"
+        return [error(database.ABOUT, f"the database's driver is not here: {missing}", remedy)]
+    found = list(database.look(db, settings.database_url))
+    try:
+        if database.can_be_read(found):
+            found += [*jobs.look(db, settings), *artifacts.look(db, settings)]
     except StoreUnavailable as unavailable:
-        return [error("database", f"it stopped answering: {unavailable.__cause__}", "run this again")]
+        words = f"it stopped answering: {unavailable.__cause__}"
+        found.append(error(database.ABOUT, words, "run this again"))
+    finally:
+        db.dispose()
+    return found

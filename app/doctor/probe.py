@@ -1,4 +1,6 @@
-"""Loads torch and the operator's backbones, and computes something: `python -m app.doctor.probe DEVICE [BACKBONE…]`.
+"""Loads torch and the operator's backbones, and computes something.
+
+`python -m app.doctor.probe DEVICE [BACKBONE…]`
 
 A process of its own: a broken driver may crash it, or let it hang. The last line that it prints is JSON.
 """

@@ -5,7 +5,7 @@ from app.store.tables import jobs
 
 
 def find_damage(db: Database, most: int = 3) -> list[str]:
-    """Return what is wrong with an SQLite file: pages, indexes, rows that refer to none. Empty: it is sound."""
+    """Return what is wrong with an SQLite file, its pages, indexes and references; nothing if it is sound."""
     with db.read() as connection:
         connection.execute(select(func.count()).select_from(jobs))  # an unreadable file says so by itself
         pages = connection.exec_driver_sql(f"PRAGMA integrity_check({most})").scalars().all()

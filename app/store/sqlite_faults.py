@@ -22,6 +22,6 @@ def warning_of(url: str, version: tuple[int, ...] = sqlite3.sqlite_version_info)
     if make_url(url).get_backend_name() != "sqlite" or not has_wal_reset_fault(version):
         return None
     return (
-        f"SQLite {'.'.join(map(str, version))} can, rarely, damage a database that several processes write to "
+        f"SQLite {'.'.join(map(str, version))} can rarely damage a database that several processes write to "
         f"(its WAL-reset fault, mended in {MENDED_IN}): update SQLite, or use PostgreSQL, and keep backups"
     )

@@ -25,8 +25,8 @@ class Waiting:
 class Standstill:
     """What waits, and how many jobs go on.
 
-    `next` is the job that a worker would take now, `lost` are those whose lease has run out, `asked` those that
-    a client has asked to stop.
+    `next` is the job that a worker would take now, `lost` are those whose lease has run out, `asked` those
+    that a client has asked to stop.
     """
 
     queued: int
