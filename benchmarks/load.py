@@ -1,8 +1,8 @@
 """Thaw under load, in raw figures: `python -m benchmarks.load polling`, `python -m benchmarks.load tables`.
 
 `polling` trains a job alone and then beside 200 clients that poll it once a second and 20 slow downloads, in
-turn, on a server and a worker of its own. `tables` asks a store with ten jobs and with 100,000 what clients and
-workers ask all the time; `--url` names an empty PostgreSQL for it, else it is SQLite.
+turn, on a server and a worker of its own. `tables` asks a store with ten jobs and with 100,000 what clients
+and workers ask all the time; `--url` names an empty PostgreSQL for it, else it is SQLite.
 """
 
 import argparse

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from app.orphans import DAY, find_orphans, remove_orphans
-from app.store.exports import record_export
 from app.store.checkpoints import list_checkpoints
+from app.store.exports import record_export
 from app.store.ids import new_id
 
 NOW = time.time()

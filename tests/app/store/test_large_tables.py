@@ -1,4 +1,4 @@
-"""What is asked often costs no more with 100,000 jobs than with ten. Counted are steps and rows, not seconds."""
+"""What is asked often costs no more with 100,000 jobs than with ten: in steps and rows, not in seconds."""
 
 import json
 from contextlib import contextmanager
