@@ -7,7 +7,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from app.doctor.findings import Finding, error, warning, well
-from app.store.sqlite_faults import MENDED_IN, warning_of
+from app.store.sqlite_faults import warning_of
 
 ABOUT = "versions"
 NAMED = ("torch", "torchvision", "sqlalchemy", "pydantic", "fastapi")
@@ -23,12 +23,8 @@ def look(database_url: str) -> Iterator[Finding]:
         yield well(ABOUT, f"Python {platform.python_version()}, {named}")
     fault = warning_of(database_url)
     if fault:
-        yield warning(
-            ABOUT,
-            fault.partition(":")[0],
-            f"a Python whose SQLite is {MENDED_IN} or newer, or THAW_DATABASE_URL=postgresql://…; until then "
-            "`thaw backup` often",
-        )
+        remedy = "a Python with SQLite 3.51.3 or newer, or THAW_DATABASE_URL=postgresql://…; back up often"
+        yield warning(ABOUT, fault.partition(":")[0], remedy)
 
 
 def _wrong_packages() -> Iterator[str]:

@@ -6,7 +6,7 @@ from sqlalchemy import make_url
 
 _FIRST, _LAST = (3, 7, 0), (3, 51, 2)
 _MENDED = {(3, 44): 6, (3, 50): 7}  # by series: from which release on
-MENDED_IN = "3.51.3, 3.50.7 and 3.44.6"
+_MENDED_IN = "3.51.3, 3.50.7 and 3.44.6"
 
 
 def has_wal_reset_fault(version: tuple[int, ...]) -> bool:
@@ -23,5 +23,5 @@ def warning_of(url: str, version: tuple[int, ...] = sqlite3.sqlite_version_info)
         return None
     return (
         f"SQLite {'.'.join(map(str, version))} can rarely damage a database that several processes write to "
-        f"(its WAL-reset fault, mended in {MENDED_IN}): update SQLite, or use PostgreSQL, and keep backups"
+        f"(its WAL-reset fault, mended in {_MENDED_IN}): update SQLite, or use PostgreSQL, and keep backups"
     )

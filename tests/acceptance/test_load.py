@@ -48,7 +48,7 @@ def _large_checkpoint(house):
 
 
 @pytest.mark.promise(
-    "With 200 clients and 20 slow downloads beside a job, all are answered and no heartbeat is late."
+    "Beside a job, 200 clients and 20 slow downloads are answered, and no heartbeat is late."
 )
 def test_clients_and_a_job_do_not_disturb_each_other(house, make_spec, long, tried):
     with ThawClient(house.url) as client:
