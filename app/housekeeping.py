@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 
 import structlog
 
@@ -16,7 +16,7 @@ from app.orphans import DAY, remove_orphans, total_bytes
 from app.settings import Settings
 from app.store import retention
 from app.store.database import Database
-from app.store.errors import ExperimentNotEnded, ExperimentNotFound, JobNotFound, NotEnded, StoreUnavailable
+from app.store.errors import StoreError, StoreUnavailable
 from app.store.experiments import delete_experiment
 from app.store.jobs import delete_job
 from finetune.export.orders import remove_exports
@@ -59,7 +59,7 @@ def tidy(db: Database, settings: Settings, stopping: threading.Event) -> None:
 
 def _drop_experiments(db: Database, settings: Settings, stopping: threading.Event, seconds: float) -> None:
     for experiment in _each(lambda: retention.old_experiments(db, seconds), stopping):
-        with suppress(ExperimentNotFound, ExperimentNotEnded):  # somebody was quicker
+        with _unless_refused(experiment):
             jobs = delete_experiment(db, experiment)
             for job in jobs:
                 shutil.rmtree(settings.artifacts_dir / job, ignore_errors=True)
@@ -68,7 +68,7 @@ def _drop_experiments(db: Database, settings: Settings, stopping: threading.Even
 
 def _drop_jobs(db: Database, settings: Settings, stopping: threading.Event, seconds: float) -> None:
     for job in _each(lambda: retention.old_jobs(db, seconds), stopping):
-        with suppress(JobNotFound):
+        with _unless_refused(job):
             delete_job(db, job)
             shutil.rmtree(settings.artifacts_dir / job, ignore_errors=True)
             log.info("removed an old job", job=job)
@@ -77,7 +77,7 @@ def _drop_jobs(db: Database, settings: Settings, stopping: threading.Event, seco
 def _thin_checkpoints(db: Database, settings: Settings, stopping: threading.Event, seconds: float) -> None:
     artifacts = settings.artifacts_dir
     for job in _each(lambda: retention.jobs_with_old_checkpoints(db, seconds), stopping):
-        with suppress(JobNotFound, NotEnded):
+        with _unless_refused(job):
             gone = retention.drop_all_but_best(db, job)
             for checkpoint in gone:
                 for path in (checkpoint.path, checkpoint.state_path):
@@ -96,3 +96,14 @@ def _each(old: Old, stopping: threading.Event) -> Iterator[str]:
                 return
             tried.add(name)
             yield name
+
+
+@contextmanager
+def _unless_refused(what: str) -> Iterator[None]:
+    """Leaves alone what the store does not let go: somebody was quicker, or needs it since a moment ago."""
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except StoreError as refusal:
+        log.info("kept for now", what=what, reason=str(refusal))

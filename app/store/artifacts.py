@@ -9,6 +9,13 @@ from app.store.database import Database
 from app.store.states import ENDED
 from app.store.tables import checkpoints, jobs, reports
 
+_FILES = (  # where rows name files: path, size in bytes, SHA-256
+    (checkpoints, "path", "size", "sha256"),
+    (checkpoints, "state_path", "state_size", "state_sha256"),
+    (reports, "path", "size", "sha256"),
+    (reports, "predictions_path", "predictions_size", "predictions_sha256"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
@@ -30,12 +37,7 @@ class JobFiles:
 def stored_files(connection: Connection) -> list[StoredFile]:
     """Return the files of all checkpoints and reports. Exports are not among them: they can be made again."""
     found = []
-    for table, names in (
-        (checkpoints, ("path", "size", "sha256")),
-        (checkpoints, ("state_path", "state_size", "state_sha256")),
-        (reports, ("path", "size", "sha256")),
-        (reports, ("predictions_path", "predictions_size", "predictions_sha256")),
-    ):
+    for table, *names in _FILES:
         path, size, sha256 = (table.c[name] for name in names)
         rows = connection.execute(select(path, size, sha256).where(path.is_not(None)))
         found += [StoredFile(*row) for row in rows]
@@ -45,22 +47,17 @@ def stored_files(connection: Connection) -> list[StoredFile]:
 def files_of_jobs(db: Database, job_ids: Sequence[str]) -> dict[str, JobFiles]:
     """Return the files of each of these jobs; one that has no row has no entry."""
     of_them = jobs.c.id.in_(job_ids)
-    paths: dict[str, set[str]] = {}
     with db.read() as connection:
-        found = connection.execute(select(jobs.c.id, jobs.c.status).where(of_them)).all()
-        paths = {job_id: set() for job_id, _ in found}
-        ours = (
-            select(jobs.c.id, checkpoints.c.path, checkpoints.c.state_path, checkpoints.c.exports)
-            .join(checkpoints, checkpoints.c.job_seq == jobs.c.seq)
-            .where(of_them)
+        rows = connection.execute(select(jobs.c.id, jobs.c.seq, jobs.c.status).where(of_them)).all()
+        paths: dict[int, set[str]] = {seq: set() for _, seq, _ in rows}
+        for table, name, *_ in _FILES:
+            path = table.c[name]
+            ours = select(table.c.job_seq, path).where(table.c.job_seq.in_(paths), path.is_not(None))
+            for seq, named in connection.execute(ours):
+                paths[seq].add(named)
+        exported = select(checkpoints.c.job_seq, checkpoints.c.exports).where(
+            checkpoints.c.job_seq.in_(paths), checkpoints.c.exports.is_not(None)
         )
-        for job_id, path, state, exports in connection.execute(ours):
-            paths[job_id] |= {path, state, *(export["path"] for export in (exports or {}).values())}
-        told = (
-            select(jobs.c.id, reports.c.path, reports.c.predictions_path)
-            .join(reports, reports.c.job_seq == jobs.c.seq)
-            .where(of_them)
-        )
-        for job_id, path, predictions in connection.execute(told):
-            paths[job_id] |= {path, predictions}
-    return {job_id: JobFiles(status in ENDED, frozenset(paths[job_id] - {None})) for job_id, status in found}
+        for seq, exports in connection.execute(exported):
+            paths[seq] |= {export["path"] for export in exports.values()}
+    return {job_id: JobFiles(status in ENDED, frozenset(paths[seq])) for job_id, seq, status in rows}

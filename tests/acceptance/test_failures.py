@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.promise("A job that cannot succeed fails by name, and the next one runs")
+
 from client.api import ThawClient
 
 

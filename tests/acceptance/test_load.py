@@ -47,9 +47,7 @@ def _large_checkpoint(house):
     return f"/v1/jobs/{job.id}/checkpoints/last/download"
 
 
-@pytest.mark.promise(
-    "Beside a job, 200 clients and 20 slow downloads are answered, and no heartbeat is late."
-)
+@pytest.mark.promise("Beside a job, 200 clients and 20 slow downloads are answered, and no heartbeat is late")
 def test_clients_and_a_job_do_not_disturb_each_other(house, make_spec, long, tried):
     with ThawClient(house.url) as client:
         stages = make_spec()["stages"]

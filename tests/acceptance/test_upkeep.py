@@ -18,7 +18,7 @@ def make_rough_house(make_house, draw_shapes):
     return make
 
 
-@pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored.")
+@pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored")
 def test_a_job_that_runs_during_a_backup_goes_on_elsewhere_to_the_same_end(
     make_rough_house, make_spec, ended, until, read_weights, command, tmp_path
 ):

@@ -92,7 +92,7 @@ def _check(db, kept):
     return len(found)
 
 
-@pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored.")
+@pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored")
 def test_backups_under_write_load_all_restore(url, settings, traffic, restore, tmp_path, long, tried):
     number = 50 if long or url.startswith("sqlite") else 4
     kept, files = tmp_path / "kept", [tmp_path / "backups" / str(n) for n in range(number)]

@@ -52,7 +52,7 @@ def test_unless_something_is_set_everything_is_kept(db, settings, leave_job, age
     assert len(_files(settings, job)) == 4
 
 
-@pytest.mark.promise("Old jobs and checkpoints go with their files; younger ones and unended ones stay.")
+@pytest.mark.promise("Old jobs and checkpoints go with their files; younger ones and unended ones stay")
 def test_jobs_that_are_older_than_is_kept_go_with_their_files(db, settings, leave_job, age, run):
     old, young, running = leave_job(), leave_job(), leave_job(status=None)
     age(8, old)
@@ -65,7 +65,7 @@ def test_jobs_that_are_older_than_is_kept_go_with_their_files(db, settings, leav
         assert len(_files(settings, job)) == 2
 
 
-@pytest.mark.promise("Old jobs and checkpoints go with their files; younger ones and unended ones stay.")
+@pytest.mark.promise("Old jobs and checkpoints go with their files; younger ones and unended ones stay")
 def test_old_jobs_keep_their_best_checkpoint_alone(db, settings, leave_job, age, run):
     old, young = leave_job((0.5, 0.9, 0.7), best=2), leave_job((0.5, 0.9), best=2)
     exports = settings.artifacts_dir / old / "exports"
@@ -154,7 +154,7 @@ def test_the_server_does_it_when_it_starts(make_house, until, draw_shapes):
     until(lambda: not (house.artifacts / job).exists(), 20, "its folder is removed")
 
 
-@pytest.mark.promise("A download that has begun ends whole, whatever is deleted meanwhile.")
+@pytest.mark.promise("A download that has begun ends whole, whatever is deleted meanwhile")
 @pytest.mark.parametrize("end", [None, "bytes=1000000-"])
 def test_a_download_outlives_its_job(api, hold, write_epoch, store, house, end):
     content = hashlib.sha256(b"seed").digest() * 500_000  # more than sockets hold

@@ -78,7 +78,7 @@ def test_the_folder_of_a_job_without_a_row_is_one_orphan(write, look):
     assert look() == {job: 8}
 
 
-@pytest.mark.promise("What is being written now is never taken for something left over.")
+@pytest.mark.promise("What is being written now is never taken for something left over")
 def test_what_may_still_be_written_is_no_orphan(leave_job, artifacts, write, look):
     running, ended, unknown = leave_job(status=None), leave_job(), new_id("job")
     _age(artifacts / running)
@@ -102,7 +102,7 @@ def test_a_link_among_the_jobs_is_not_followed(artifacts, tmp_path, look):
     assert look() == {}
 
 
-@pytest.mark.promise("Artifacts without a row are removed a day after they are first seen; nothing else is.")
+@pytest.mark.promise("Artifacts without a row are removed a day after they are first seen; nothing else is")
 def test_an_orphan_is_removed_a_day_after_it_was_first_seen(leave_job, artifacts, write, clean, settings):
     job, unknown = leave_job((0.5,)), new_id("job")
     _age(artifacts / job, 10 * DAY)

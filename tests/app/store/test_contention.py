@@ -12,7 +12,7 @@ MOST_LOG = 64 * 2**20  # bytes
 
 @only_sqlite
 @pytest.mark.promise(
-    "SQLite with eight writers and twenty readers answers all of them, and stays small and sound."
+    "SQLite with eight writers and twenty readers answers all of them, and stays small and sound"
 )
 def test_eight_writers_and_twenty_readers_are_all_answered(db, url, traffic, long, tried, tmp_path):
     log = tmp_path / "thaw.db-wal"

@@ -159,7 +159,7 @@ def _looked_at(node):
     return (node["Actual Rows"] + removed) * node["Actual Loops"]
 
 
-@pytest.mark.promise("With 100,000 jobs, what is asked often costs the database as much as with ten.")
+@pytest.mark.promise("With 100,000 jobs, what is asked often costs the database as much as with ten")
 def test_what_is_asked_often_costs_the_same_with_a_hundred_thousand_jobs(db, fill, questions, tried):
     fill(1, FEW)
     if db.engine.dialect.name == "sqlite":

@@ -74,7 +74,7 @@ def test_a_job_that_has_not_ended_is_never_old(db, post, take, age):
     assert old_jobs(db, 0.0) == []
 
 
-@pytest.mark.promise("Retention takes nothing that a job still needs.")
+@pytest.mark.promise("Retention takes nothing that a job still needs")
 def test_a_job_whose_checkpoint_another_one_begins_with_is_not_old_before_that_has_ended(db, end, post, age):
     source, parent, free = end(), end(), end()
     age(2 * DAY, source.id, parent.id, free.id)
