@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.promise("A job that cannot succeed fails by name, and the next one runs")
-
 from client.api import ThawClient
+
+pytestmark = pytest.mark.promise("A job that cannot succeed fails by name, and the next one runs")
 
 
 @pytest.fixture(scope="module")
