@@ -55,7 +55,7 @@ def test_a_run_writes_what_it_tried_and_what_failed_into_the_document(run, tmp_p
     printed, written = run("--promises", str(tmp_path / "doors.md"))
     assert "2 promises, 22 tries, 2 failures" in printed
     assert "| Doors close. | 21 | 1 |\n| Locks hold. | 1 | 1 |" in written
-    assert "old" not in written
+    assert "\nold\n" not in written
     assert written.startswith("# Doors\n\nbefore\n")
     assert written.endswith(f"{END}\n\nafter\n")
     assert f"On {date.today().isoformat()}, on " in written

@@ -12,7 +12,7 @@ from app.api import examples
 from app.api.schemas import EventAnswer, Page, page
 from app.api.state import Db, Follows, find_job
 from app.errors import Invalid
-from app.feed import Feed
+from app.feed import Channel, Feed
 from app.store import events, jobs
 from app.store.database import Database
 from app.store.records import Event
@@ -57,9 +57,7 @@ async def _stream(db: Database, feed: Feed, job_id: str, after: int) -> AsyncIte
     with feed.follow(job_id) as channel:
         while True:
             changed = channel.changed  # before the look, so that nothing comes in between
-            found, ended = channel.since(after), channel.ended
-            if found is None:
-                found, ended = await run_in_threadpool(_read, db, job_id, after)
+            found, ended = await _next(db, channel, job_id, after)
             for event in found:
                 after = event.id
                 yield ServerSentEvent(
@@ -69,6 +67,14 @@ async def _stream(db: Database, feed: Feed, job_id: str, after: int) -> AsyncIte
                 if ended:
                     return
                 await changed.wait()
+
+
+async def _next(db: Database, channel: Channel, job_id: str, after: int) -> tuple[list[Event], bool]:
+    """The next events, and whether there will be no more; from the database where the feed has not all."""
+    known = channel.since(after)
+    if known is not None:
+        return known, channel.ended
+    return await run_in_threadpool(_read, db, job_id, after)
 
 
 def _read(db: Database, job_id: str, after: int) -> tuple[list[Event], bool]:

@@ -9,18 +9,21 @@ from app.store.checkpoints import COLUMNS, best_of
 from app.store.database import Database, db_now
 from app.store.errors import NotEnded
 from app.store.records import Checkpoint
-from app.store.states import ENDED
+from app.store.states import ENDED, Status
 from app.store.tables import checkpoints, experiments, jobs
 from app.store.transitions import lock
 
+_UNENDED = sorted(set(Status) - ENDED)
 _WEIGHTS = ("backbone", "weights", "job")  # where a spec names the job whose checkpoint it begins with
 
 
 def old_jobs(db: Database, seconds: float, limit: int = 100) -> list[str]:
     """Return up to `limit` jobs that ended more than `seconds` ago, and belong to no experiment."""
+    # As a comparison with NULL, it would lead SQLite to the index of experiments, and so to nearly all jobs.
+    alone = func.coalesce(jobs.c.experiment, "") == ""
     query = (
         select(jobs.c.id)
-        .where(_ended_before(seconds), jobs.c.experiment.is_(None), jobs.c.id.not_in(_needed()))
+        .where(_ended_before(seconds), alone, jobs.c.id.not_in(_needed()))
         .order_by(jobs.c.finished_at)
         .limit(limit)
     )
@@ -31,7 +34,7 @@ def old_jobs(db: Database, seconds: float, limit: int = 100) -> list[str]:
 def old_experiments(db: Database, seconds: float, limit: int = 100) -> list[str]:
     """Return up to `limit` experiments whose jobs all ended more than `seconds` ago."""
     young = or_(
-        jobs.c.status.not_in(sorted(ENDED)),
+        jobs.c.status.in_(_UNENDED),
         jobs.c.finished_at >= db_now() - seconds,
         jobs.c.id.in_(_needed()),
     )
@@ -85,13 +88,14 @@ def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
 
 
 def _ended_before(seconds: float) -> ColumnElement[bool]:
-    return jobs.c.status.in_(sorted(ENDED)) & (jobs.c.finished_at < db_now() - seconds)
+    # A job that has not ended has no such time. Its status beside it would lead SQLite to the wrong index.
+    return jobs.c.finished_at < db_now() - seconds
 
 
 def _needed() -> CompoundSelect[str]:
     going = jobs.alias("going")
     weights = going.c.resolved_spec[_WEIGHTS].as_string()
-    unended = going.c.status.not_in(sorted(ENDED))
+    unended = going.c.status.in_(_UNENDED)
     return union_all(
         select(weights).where(unended, weights.is_not(None)),
         select(going.c.parent).where(unended, going.c.parent.is_not(None)),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, String, cast, func, literal, select
 
 from app.store.database import Database, db_now
 from app.store.states import ACTIVE, Status
@@ -63,7 +63,7 @@ def find_standstill(db: Database) -> Standstill:
 
 
 def _says_the_status() -> ColumnElement[bool]:
-    return events.c.type == func.concat("job.", jobs.c.status)
+    return events.c.type == literal("job.") + cast(jobs.c.status, String)
 
 
 def _count(condition: ColumnElement[bool]) -> Select[int]:

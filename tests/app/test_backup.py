@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def restore(request, url, tmp_path):
     """Brings a backup back as docs/operating.md says, into a new place; gives the database."""
-    opened = []
+    opened: list[Database] = []
 
     def bring_back(file):
         if url.startswith("sqlite"):
@@ -78,7 +78,7 @@ def _check(db, kept):
         )
         assert told == Counter(connection.execute(select(epochs.c.job_seq)).scalars())
         found = connection.execute(select(jobs.c.seq, jobs.c.status, jobs.c.best)).all()
-        outcomes = dict(connection.execute(select(attempts.c.job_seq, attempts.c.outcome)).tuples().all())
+        outcomes = dict(iter(connection.execute(select(attempts.c.job_seq, attempts.c.outcome))))
         files = connection.execute(select(checkpoints.c.id, checkpoints.c.path, checkpoints.c.sha256)).all()
     for seq, status, best in found:
         assert (status == "succeeded") == (outcomes.get(seq) == "succeeded")
@@ -94,7 +94,7 @@ def _check(db, kept):
 
 @pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored")
 def test_backups_under_write_load_all_restore(url, settings, traffic, restore, tmp_path, long, tried):
-    number = 50 if long or url.startswith("sqlite") else 4
+    number = 50 if long or url.startswith("sqlite") else 3
     kept, files = tmp_path / "kept", [tmp_path / "backups" / str(n) for n in range(number)]
     with traffic(writers=3) as said:
         for file in files:
@@ -220,7 +220,7 @@ def test_a_damaged_database_gives_no_backup(db, url, settings, leave_job, tmp_pa
 
 def test_a_postgresql_without_its_program_says_what_to_install(postgresql, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(copies, "_DEBIAN", tmp_path)
-    monkeypatch.setattr(copies.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     there = settings.model_copy(update={"database_url": postgresql.url("postgres")})
     with pytest.raises(CopyFailed, match="postgresql-client"):
         back_up(there, tmp_path / "copy")

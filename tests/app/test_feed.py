@@ -36,11 +36,24 @@ def quick(monkeypatch):
     monkeypatch.setattr(feed, "POLL_SECONDS", 0.02)
 
 
+@pytest.fixture
+def looks(monkeypatch):
+    """Gets longer with every look at the database for news."""
+    seen = []
+
+    def look(*arguments):
+        seen.append(arguments)
+        return look_for_events(*arguments)
+
+    monkeypatch.setattr(feed, "look_for_events", look)
+    return seen
+
+
 async def _ids(db, ours, job, after=0, pause=0.0):
     """The ids of all events that a stream gives until it ends."""
     found = []
     async for sent in _stream(db, ours, job.id, after):
-        found.append(int(sent.id))
+        found.append(int(sent.id or 0))
         await asyncio.sleep(pause)
     return found
 
@@ -82,11 +95,14 @@ def test_streams_that_begin_at_any_moment_give_every_event_once(db, post, note, 
 
 
 @pytest.mark.promise("One look at the database serves all streams of a server")
-def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, monkeypatch):
+def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, looks):
     jobs = [post() for _ in range(10)]
-    looks, statements = [], []
-    monkeypatch.setattr(feed, "look_for_events", lambda *a: looks.append(1) or look_for_events(*a))
-    note = lambda c, cursor, sql, *rest: sql.startswith("SELECT") and statements.append(sql)  # noqa: E731
+    statements = []
+
+    def note(connection, cursor, sql, *rest):
+        if sql.startswith("SELECT"):
+            statements.append(sql)
+
     event.listen(db.engine, "before_cursor_execute", note)
 
     async def count(streams):
@@ -112,9 +128,8 @@ def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, monkey
     event.remove(db.engine, "before_cursor_execute", note)
 
 
-def test_nobody_looks_when_nobody_follows(db, post, quick, monkeypatch):
-    job, looks = post(), []
-    monkeypatch.setattr(feed, "look_for_events", lambda *a: looks.append(1) or look_for_events(*a))
+def test_nobody_looks_when_nobody_follows(db, post, quick, looks):
+    job = post()
 
     async def follow_and_leave():
         ours = Feed(db)

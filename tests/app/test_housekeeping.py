@@ -8,13 +8,16 @@ from sqlalchemy import update
 
 from app import housekeeping
 from app.housekeeping import keep_house, tidy
-from app.store import controls
+from app.orphans import remove_orphans
+from app.store import controls, retention
 from app.store.attempts import finish
 from app.store.checkpoints import list_checkpoints
+from app.store.errors import StoreUnavailable
 from app.store.experiments import create_experiment, get_experiment, list_trials
 from app.store.ids import new_id
 from app.store.jobs import get_job
 from app.store.records import NewTrial
+from app.store.retention import old_jobs
 from app.store.states import Status
 from app.store.tables import experiments, jobs
 
@@ -102,8 +105,7 @@ def test_old_experiments_go_as_a_whole(db, settings, age, run):
 
 
 def test_more_jobs_than_are_looked_at_at_once_all_go(db, leave_job, age, run, monkeypatch):
-    look = housekeeping.retention.old_jobs
-    monkeypatch.setattr(housekeeping.retention, "old_jobs", lambda db, seconds: look(db, seconds, limit=2))
+    monkeypatch.setattr(retention, "old_jobs", lambda db, seconds: old_jobs(db, seconds, limit=2))
     old = [leave_job() for _ in range(5)]
     age(8, *old)
     run(job_days=7)
@@ -122,14 +124,13 @@ def test_it_stops_between_two_jobs(db, settings, leave_job, age):
 def test_it_goes_on_after_a_database_that_did_not_answer(db, settings, leave_job, age, monkeypatch):
     job, stopping = leave_job(), threading.Event()
     age(8, job)
-    answers = iter([housekeeping.StoreUnavailable()])
-    remove = housekeeping.remove_orphans
+    answers = iter([StoreUnavailable()])
 
     def fail_once(*arguments):
         for error in answers:
             raise error
         stopping.set()
-        return remove(*arguments)
+        return remove_orphans(*arguments)
 
     monkeypatch.setattr(housekeeping, "remove_orphans", fail_once)
     monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from app.doctor import examination
+from app.doctor import device, examination
 from app.doctor.findings import error, warning, well
 
 ABOUT = {"versions", "device", "backbones", "folders", "database", "jobs", "artifacts", "server"}
@@ -81,7 +81,7 @@ def test_a_database_whose_driver_is_missing_is_told(settings, monkeypatch):
         raise ModuleNotFoundError("No module named 'psycopg'")
 
     monkeypatch.setattr(examination, "Database", refuse)
-    monkeypatch.setattr(examination.device, "look", lambda settings: [])
+    monkeypatch.setattr(device, "look", lambda settings: [])
     found = [finding for finding in examination.examine(settings) if finding.about == "database"]
     assert [finding.level for finding in found] == ["error"]
     assert "psycopg" in found[0].message

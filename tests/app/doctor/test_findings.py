@@ -106,7 +106,7 @@ def test_files_that_no_row_names_are_told(db, settings, monkeypatch):
     file.write_bytes(b"weights")
     assert _wrong(artifacts.look(db, settings)) == []
     later = time.time() + 2 * 86_400
-    monkeypatch.setattr(artifacts.time, "time", lambda: later)
+    monkeypatch.setattr("time.time", lambda: later)
     finding = _only(artifacts.look(db, settings))
     assert finding.message == f"1 files or folders (7 bytes) belong to no row, as {file.parts[-3]}"
 
@@ -202,7 +202,7 @@ def test_little_room_is_told(settings, monkeypatch):
 
 
 def test_a_torch_that_crashes_is_told(settings, monkeypatch):
-    monkeypatch.setattr(device.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     finding = _only(device.look(settings))
     assert finding.level == "error"
     assert "exit code 1" in finding.message
@@ -212,14 +212,14 @@ def test_a_torch_that_hangs_is_told(settings, tmp_path, monkeypatch):
     hanging = tmp_path / "python"
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")
     hanging.chmod(0o755)
-    monkeypatch.setattr(device.sys, "executable", str(hanging))
+    monkeypatch.setattr("sys.executable", str(hanging))
     monkeypatch.setattr(device, "SECONDS", 0.3)
     assert "more than 0.3 seconds" in _only(device.look(settings)).message
 
 
 def test_packages_that_are_missing_or_too_old_are_told(monkeypatch):
     wanted = ["torch>=99", "no-such-package-of-anyone", "neither; extra == 'dev'", "pydantic>=2"]
-    monkeypatch.setattr(versions.metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted)
     (finding,) = (found for found in versions.look("postgresql://db/thaw") if found.level != "ok")
     assert finding.level == "error"
     assert "and Thaw needs >=99" in finding.message
