@@ -1,6 +1,6 @@
 """Writes to a database, or reads from it, as workers, clients and servers do, in a process of its own.
 
-`python -m tests.traffic write URL ARTIFACTS STOP` and `… read …`. It says "ready", waits for a line, goes on
+`python -m tests.traffic write URL ARTIFACTS STOP SIZE` and `… read …`. It says "ready", waits for a line, goes on
 until there is a file STOP, and prints what it did as JSON; `refused` are the times that the database did not
 answer.
 """
@@ -27,14 +27,14 @@ from app.store.states import Status
 EPOCHS = 4
 READERS = 10  # threads of a process that reads
 LEASE = 600.0
-PROGRESS = {"stage": "all", "step": 1, "steps": 10, "notes": "x" * 500}
 
 
 class Traffic:
     """One process's."""
 
-    def __init__(self, db: Database, artifacts: Path, stop: Path) -> None:
+    def __init__(self, db: Database, artifacts: Path, stop: Path, size: int) -> None:
         self._db, self._artifacts, self._stop = db, artifacts, stop
+        self._progress = {"stage": "all", "step": 1, "steps": 10, "notes": "x" * size}
         self.done: Counter[str] = Counter()
         self.refused: list[str] = []
 
@@ -66,7 +66,7 @@ class Traffic:
 
     def _run(self, held: Claim) -> None:
         for epoch in range(1, EPOCHS + 1):
-            heartbeat(self._db, held, LEASE, PROGRESS)
+            heartbeat(self._db, held, LEASE, self._progress)
             new = self._checkpoint(held, epoch)
             place = {"stage": "all", "stage_index": 0, "epoch": epoch, "global_epoch": epoch}
             best = {"checkpoint": new.id, "metric": "val_accuracy", "value": 0.5}
@@ -91,10 +91,10 @@ class Traffic:
             (self._artifacts / gone.path).unlink()
 
 
-def main(kind: str, url: str, artifacts: str, stop: str) -> int:
+def main(kind: str, url: str, artifacts: str, stop: str, size: str) -> int:
     """Says what was done."""
     db = Database(url)
-    traffic = Traffic(db, Path(artifacts), Path(stop))
+    traffic = Traffic(db, Path(artifacts), Path(stop), int(size))
     db.ping()
     print("ready", flush=True)
     sys.stdin.readline()

@@ -92,8 +92,9 @@ def count_listening(folder: Path) -> int:
     with suppress(OSError):
         for path in list(folder.iterdir()):
             with suppress(OSError):  # nobody listens there any more
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-                found += 1
+                if path.is_fifo():
+                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                    found += 1
     return found
 
 

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from app.backup import back_up
+from app.settings import Settings
 from app.store.sqlite_faults import warning_of
 from client.api import ThawClient
 
@@ -20,7 +22,7 @@ def make_rough_house(make_house, draw_shapes):
 
 @pytest.mark.promise("A backup made while Thaw works is consistent, and can be restored")
 def test_a_job_that_runs_during_a_backup_goes_on_elsewhere_to_the_same_end(
-    make_rough_house, make_spec, ended, until, read_weights, command, tmp_path
+    make_rough_house, make_spec, ended, until, read_weights, tmp_path
 ):
     here, there = make_rough_house(), make_rough_house()
     here.serve()
@@ -28,8 +30,8 @@ def test_a_job_that_runs_during_a_backup_goes_on_elsewhere_to_the_same_end(
     with ThawClient(here.url) as client:
         job = client.submit(make_spec(backbone={"name": "tiny_slow", "weights": None}, batch_size=6))
         until(lambda: len(client.metrics(job.id)) >= 2, 60, "two epochs are done")
-        done = here.run(command, "backup", here.root / "copy.db", "--artifacts", here.root / "kept")
-        assert done.returncode == 0, done.stderr
+        settings = Settings(home_dir=here.home, database_url=here.database_url)
+        assert back_up(settings, here.root / "copy.db", here.root / "kept").lost == ()
         assert client.job(job.id).status == "running", "the job was too quick for this test"
         uninterrupted = ended(client, job.id)
         assert uninterrupted.status == "succeeded"

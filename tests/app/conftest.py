@@ -174,7 +174,12 @@ def db(url: str) -> Iterator[Database]:
 @pytest.fixture
 def settings(url: str, tmp_path: Path) -> Settings:
     """Of a home of its own, with that database."""
-    made = Settings(home_dir=tmp_path / "home", data_dir=tmp_path / "data", database_url=url)
+    made = Settings(
+        home_dir=tmp_path / "home",
+        data_dir=tmp_path / "data",
+        weights_dir=tmp_path / "weights",
+        database_url=url,
+    )
     made.artifacts_dir.mkdir(parents=True)
     return made
 
@@ -221,16 +226,19 @@ def leave_job(db: Database, settings: Settings) -> Callable[..., str]:
 
 @pytest.fixture
 def traffic(url: str, settings: Settings, tmp_path: Path) -> Callable[..., Any]:
-    """`with traffic(writers=2, readers=1) as said`: processes at work; then `said` has what they did."""
+    """`with traffic(writers=2, readers=1) as said`: processes at work; then `said` has what they did.
+
+    `size` is the length of what each heartbeat writes.
+    """
 
     @contextmanager
-    def run(writers: int = 0, readers: int = 0) -> Iterator[list[dict[str, Any]]]:
+    def run(writers: int = 0, readers: int = 0, size: int = 500) -> Iterator[list[dict[str, Any]]]:
         stop = tmp_path / "stop"
         stop.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.traffic"]
         started = [
             subprocess.Popen(
-                [*command, kind, url, str(settings.artifacts_dir), str(stop)],
+                [*command, kind, url, str(settings.artifacts_dir), str(stop), str(size)],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """What each part of the examination finds, in places that were made ill for it."""
 
 import http.server
+import os
 import sqlite3
 import threading
 import time
@@ -10,14 +11,13 @@ import pytest
 from sqlalchemy import text, update
 
 from app.doctor import artifacts, database, device, folders, jobs, server, versions
-from app.store import controls
+from app.store import controls, tables
 from app.store.attempts import claim
 from app.store.checkpoints import list_checkpoints
 from app.store.database import Database
 from app.store.doorbells import Doorbell
 from app.store.ids import new_id
 from app.store.jobs import create_job
-from app.store.tables import events
 from tests.databases import only_sqlite
 
 
@@ -38,11 +38,12 @@ def ask(db, settings):
 
 @pytest.fixture
 def age(db):
-    """Lets all events have happened so many seconds earlier."""
+    """Lets all jobs have been made, and all events have happened, so many seconds earlier."""
 
     def shift(seconds):
         with db.write() as connection:
-            connection.execute(update(events).values(created_at=events.c.created_at - seconds))
+            for table in (tables.jobs, tables.events):
+                connection.execute(update(table).values(created_at=table.c.created_at - seconds))
 
     return shift
 
@@ -83,7 +84,8 @@ def test_jobs_that_wait_for_a_worker_that_is_not_there_are_told(db, settings, as
     bell = Doorbell(settings.doorbells_dir, "w1")
     assert _wrong(ask()) == []
     bell.take_down()
-    (settings.doorbells_dir / "dead").touch()
+    os.mkfifo(settings.doorbells_dir / "dead")
+    (settings.doorbells_dir / "file").touch()
     assert _only(ask()).level == "warning"
 
 

@@ -8,6 +8,7 @@ from tests.databases import only_sqlite
 
 WRITERS, READERS = 8, 2  # processes; each that reads does so in ten threads
 MOST_LOG = 64 * 2**20  # bytes
+SIZE = 400_000  # of each heartbeat: a log that is never taken over would reach the limit in seconds
 
 
 @only_sqlite
@@ -18,7 +19,7 @@ def test_eight_writers_and_twenty_readers_are_all_answered(db, url, traffic, lon
     log = tmp_path / "thaw.db-wal"
     db.ping()  # a connection that stays: the last one to close would remove the log
     largest, end = 0, time.monotonic() + (60 if long else 6)
-    with traffic(WRITERS, READERS) as said:
+    with traffic(WRITERS, READERS, SIZE) as said:
         while time.monotonic() < end:
             time.sleep(0.1)
             largest = max(largest, log.stat().st_size)
