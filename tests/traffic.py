@@ -1,8 +1,8 @@
 """Writes to a database, or reads from it, as workers, clients and servers do, in a process of its own.
 
-`python -m tests.traffic write URL ARTIFACTS STOP SIZE` and `… read …`. It says "ready", waits for a line, goes on
-until there is a file STOP, and prints what it did as JSON; `refused` are the times that the database did not
-answer.
+`python -m tests.traffic write URL ARTIFACTS STOP SIZE` and `… read …`. It says "ready", waits for a line,
+goes on until there is a file STOP, and prints what it did as JSON; `refused` are the times that the database
+did not answer.
 """
 
 import hashlib
@@ -67,6 +67,7 @@ class Traffic:
     def _run(self, held: Claim) -> None:
         for epoch in range(1, EPOCHS + 1):
             heartbeat(self._db, held, LEASE, self._progress)
+            self.done["heartbeats"] += 1
             new = self._checkpoint(held, epoch)
             place = {"stage": "all", "stage_index": 0, "epoch": epoch, "global_epoch": epoch}
             best = {"checkpoint": new.id, "metric": "val_accuracy", "value": 0.5}

@@ -31,4 +31,4 @@ def test_eight_writers_and_twenty_readers_are_all_answered(db, url, traffic, lon
     with db.read() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
-    tried(sum(process.get("epochs", 0) + process.get("looks", 0) for process in done))
+    tried(sum(process.get("heartbeats", 0) + process.get("looks", 0) for process in done))
