@@ -28,6 +28,7 @@ from starlette.responses import Response
 from app.aside import AsideError
 from app.store.errors import (
     AlreadyRetried,
+    CheckpointGone,
     ExperimentEnded,
     ExperimentNotEnded,
     ExperimentNotFound,
@@ -35,6 +36,7 @@ from app.store.errors import (
     JobNotFound,
     NotEnded,
     NotRetryable,
+    StillBranched,
     StoreError,
     StoreUnavailable,
     TransitionRefused,
@@ -145,6 +147,8 @@ STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     ExperimentNotEnded: Conflict,
     NotRetryable: Conflict,
     AlreadyRetried: Conflict,
+    CheckpointGone: NotFound,
+    StillBranched: Conflict,
     StoreUnavailable: Unavailable,
 }
 

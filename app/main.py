@@ -52,7 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = threading.Event()
-        sweeper = threading.Thread(target=_sweep, args=(db, settings.lease_seconds, stopping), daemon=True)
+        sweeping = leases.Sweeper(db, settings.lease_seconds)
+        sweeper = threading.Thread(target=_sweep, args=(sweeping, stopping), daemon=True)
         sweeper.start()
         threading.Thread(target=_clear_uploads, args=(settings.data_dir,), daemon=True).start()
         housekeeper = threading.Thread(target=keep_house, args=(db, settings, stopping), daemon=True)
@@ -98,11 +99,11 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _sweep(db: Database, lease_seconds: float, stopping: threading.Event) -> None:
+def _sweep(sweeper: leases.Sweeper, stopping: threading.Event) -> None:
     """Takes jobs back from lost workers: where no worker is left, nobody else sees that they do not run."""
-    while not stopping.wait(lease_seconds / 4):
+    while not stopping.wait(sweeper.interval):
         try:
-            for job in leases.sweep(db):
+            for job in sweeper.sweep():
                 log.warning("took a job back from a lost worker", job=job)
         except StoreUnavailable as error:
             log.warning("the database does not answer", error=str(error))

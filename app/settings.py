@@ -92,7 +92,10 @@ class Settings(BaseSettings):
     )
     grace_seconds: float = Field(default=20.0, gt=0, description="Seconds that an attempt may take to stop.")
     stall_seconds: float = Field(
-        default=900.0, gt=0, description="Seconds after which a step that has not ended counts as hung."
+        default=900.0,
+        gt=0,
+        description="Seconds after which a step that has not ended counts as hung, or an attempt that does "
+        "nothing.",
     )
     job_days: float = Field(
         default=0.0,

@@ -164,6 +164,34 @@ class ThawClient:
         """Asks for a job's end; one that has ended already is `Refused`."""
         return parse(Job, self._send("POST", f"{_job_path(job_id)}/cancel"))
 
+    def pause(self, job_id: str) -> Job:
+        """Takes a job from its worker, which saves at its next step; an ended one is `Refused`."""
+        return parse(Job, self._send("POST", f"{_job_path(job_id)}/pause"))
+
+    def resume(self, job_id: str) -> Job:
+        """Queues a paused job again; it goes on where it was. One that is not paused is `Refused`."""
+        return parse(Job, self._send("POST", f"{_job_path(job_id)}/resume"))
+
+    def retry(self, job_id: str) -> Job:
+        """Creates a job with the spec of a failed or cancelled one, its parent; others are `Refused`."""
+        return parse(Job, self._send("POST", f"{_job_path(job_id)}/retry"))
+
+    def branch(
+        self,
+        job_id: str,
+        patch: Mapping[str, Any],
+        checkpoint: str = "best",
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Creates a job that starts from a checkpoint (an ID, `best` or `last`) of another, its parent.
+
+        `patch` is a merge patch (RFC 7396) of the parent's spec, with the `stages` or the `recipe` that
+        follow; see `submit` for the key.
+        """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        body = {"checkpoint": checkpoint, "patch": patch}
+        return parse(Job, self._send("POST", f"{_job_path(job_id)}/branch", json=body, headers=headers))
+
     def delete(self, job_id: str) -> None:
         """Removes an ended job and its checkpoints."""
         self._send("DELETE", _job_path(job_id))

@@ -3,11 +3,13 @@
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from client import (
+    checkpoint_commands,
+    control_commands,
     dataset_commands,
     experiment_commands,
     predict_commands,
@@ -17,25 +19,23 @@ from client import (
     tables,
     upkeep_commands,
 )
-from client.api import ThawClient
 from client.models import Format
 from client.plan_tables import print_plan
 from client.progress import transfer_bar
 from client.shell import (
     EXIT_CODES,
-    INTERRUPTED,
     JobArgument,
     JsonOption,
     OneLineErrors,
     PatienceOption,
     SpecArgument,
-    end_with,
     open_client,
     print_json,
     to_json,
 )
 from client.specfile import read_spec
-from client.watch import PATIENCE, end_line, watch
+from client.watch import PATIENCE
+from client.watching import watch_to_its_end
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 EXPERIMENT = "exp_"  # what experiments' IDs begin with
@@ -98,7 +98,7 @@ def submit(
         job = client.submit(content, idempotency_key)
         typer.echo(job.id)
         if follow:
-            _watch(client, job.id, PATIENCE)
+            watch_to_its_end(client, job.id, PATIENCE)
 
 
 @app.command()
@@ -150,7 +150,7 @@ def watch_job(ctx: typer.Context, job_id: JobArgument, patience: PatienceOption 
     Exits with 0 where the job succeeded, 1 where it failed, 3 where it was cancelled.
     """
     with open_client(ctx) as client:
-        _watch(client, job_id, patience)
+        watch_to_its_end(client, job_id, patience)
 
 
 @app.command()
@@ -226,6 +226,11 @@ def download(
 
 
 for command in (
+    checkpoint_commands.checkpoints,
+    control_commands.pause,
+    control_commands.resume,
+    control_commands.retry,
+    control_commands.branch,
     dataset_commands.datasets,
     dataset_commands.dataset,
     dataset_commands.upload,
@@ -246,16 +251,6 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a job's name may not fit the terminal's encoding
     app()
-
-
-def _watch(client: ThawClient, job_id: str, patience: float) -> NoReturn:
-    try:
-        job = watch(client, job_id, tables.open_console(), patience)
-    except KeyboardInterrupt:
-        typer.echo(f"{job_id} goes on; `thaw watch {job_id}` follows it again", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    typer.echo(end_line(job))
-    end_with(job.status)
 
 
 if __name__ == "__main__":

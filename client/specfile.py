@@ -115,6 +115,19 @@ def read_variants(source: str) -> list[Any]:
     return value
 
 
+def read_patch(source: str) -> dict[str, Any]:
+    """Reads a merge patch of a spec, an object with the fields that differ, as `read_spec` does.
+
+    Raises:
+        SpecUnreadable: naming the file and, where there is one, the line.
+    """
+    value = _read(source, "{")
+    if not isinstance(value, dict):
+        name = "standard input" if source == STDIN else source
+        raise SpecUnreadable(name, "a patch is an object with the fields of the spec that differ")
+    return value
+
+
 def parse_spec(text: str, source: str, *, is_json: bool) -> dict[str, Any]:
     """Reads a spec from text; `source` is what errors call it."""
     return _spec(_parse(text, source, is_json=is_json), source)

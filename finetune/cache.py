@@ -117,6 +117,23 @@ class Cache:
         if making.error is not None:
             raise making.error
 
+    def shrink(self, size: int) -> None:
+        """Evicts what has not been used for longest until `size` bytes more are free, for what comes first.
+
+        What a process has mapped takes its room until that process lets go of it.
+        """
+        with suppress(OSError), _locked(self.root / ".total") as file:
+            found = sorted(self._files())
+            total = left = sum(bytes_ for _, bytes_, _ in found)
+            for _, bytes_, path in found:
+                if total - left >= size:
+                    break
+                if not path.name.startswith("."):
+                    path.unlink(missing_ok=True)
+                    left -= bytes_
+            file.seek(0)
+            file.write(b"%0*d" % (DIGITS, left))
+
     def _path(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 

@@ -6,18 +6,18 @@ Files appear whole or not at all: temporary file beside the target, fsync, renam
 import errno
 import hashlib
 import json
-import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from finetune import disk as disks
 from finetune.errors import DiskFull, WeightsIncompatible
 
 STATE_VERSION = 3
@@ -25,16 +25,32 @@ STATE_VERSION = 3
 
 @dataclass(frozen=True)
 class Resume:
-    """The checkpoint to go on from.
+    """The checkpoint, or the state within an epoch, to go on from.
 
-    `best` is the file of the best one so far, with its SHA-256 where that is known; without it, it is looked
-    for beside `weights` under the name that a run gives it.
+    A state within an epoch has no file of weights: it holds them itself. `best` is the file of the best
+    checkpoint so far, with its SHA-256 where that is known; without it, it is looked for beside `state` under
+    the name that a run gives it. With the other SHA-256s it can be told whether the files are damaged.
     """
 
-    weights: Path
+    weights: Path | None
     state: Path
     best: Path | None = None
     best_sha256: str | None = None
+    weights_sha256: str | None = None
+    state_sha256: str | None = None
+
+    def damaged(self) -> str | None:
+        """The name of a file that is gone or is not what it was when it was written; None where none is."""
+        for path, sha256 in ((self.weights, self.weights_sha256), (self.state, self.state_sha256)):
+            if path is None:
+                continue
+            try:
+                if sha256 is not None and sha256_of(path) != sha256:
+                    return path.name
+                path.stat()
+            except OSError:
+                return path.name
+        return None
 
 
 @dataclass(frozen=True)
@@ -50,32 +66,52 @@ class BestFile:
     own: bool = False
 
 
-def stem_of(global_epoch: int) -> str:
-    """What the files of an epoch's checkpoint are called, but for their suffixes."""
-    return f"epoch-{global_epoch:05d}"
+def stem_of(global_epoch: int, step: int = 0) -> str:
+    """What the files of an epoch's checkpoint are called, or of a step within it, but for their suffixes."""
+    return f"epoch-{global_epoch:05d}" + (f"-step-{step:07d}" if step else "")
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> tuple[str, int]:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], needed: int | None = None
+) -> tuple[str, int]:
     """Writes a file through `write(temporary path)`; gives its SHA-256 and its size in bytes.
+
+    Args:
+        path: the file.
+        write: writes the file whose path it gets.
+        needed: about how many bytes it will have; where there are fewer left, nothing is written.
 
     Raises:
         DiskFull: there is no room; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary, disk = path.with_name(f".{path.name}.tmp"), disks.disk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        digest, size = _sync_and_hash(temporary)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except Exception as error:  # safetensors and torch wrap the system's error in errors of their own
+        _check_room(path, needed)
+        disk.write(temporary, write)
+        size, digest = temporary.stat().st_size, sha256_of(temporary)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
+        disk.sync(path.parent)
+    except BaseException as error:  # an attempt that is to stop leaves nothing behind either
         temporary.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise DiskFull(
-                f"no room left for {path.name}: free some space where the artifacts are"
-            ) from error
+        if is_disk_full(error):  # safetensors and torch wrap the system's error in errors of their own
+            raise _full(path, needed) from error
         raise
     return digest, size
+
+
+def _check_room(path: Path, needed: int | None) -> None:
+    if needed is not None and disks.disk.free_bytes(path.parent) < needed:
+        raise _full(path, needed)
+
+
+def _full(path: Path, needed: int | None) -> DiskFull:
+    room = ""
+    if needed is not None:
+        free = disks.disk.free_bytes(next(folder for folder in path.parents if folder.exists()))
+        room = f"it needs {needed:,} bytes and {free:,} were free; "
+    return DiskFull(f"no room left for {path.name}: {room}free some space where the artifacts are", needed)
 
 
 def sha256_of(path: Path) -> str:
@@ -95,21 +131,6 @@ def is_disk_full(error: BaseException) -> bool:
     return "No space left on device" in str(error) or "os error 28" in str(error)
 
 
-def _sync_and_hash(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-        return digest, file.tell()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, Any]) -> tuple[str, int]:
     """Writes weights and buffers; metadata that is no string is written as JSON."""
     tensors: dict[str, torch.Tensor] = {}
@@ -126,7 +147,17 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, Any]) -> tupl
         safetensors.torch.save_file(tensors, temporary, {"format": "pt", **texts})
         _sort_header(temporary)
 
-    return write_atomically(path, write)
+    return write_atomically(path, write, bytes_in(tensors))
+
+
+def bytes_in(value: object) -> int:
+    """How many bytes the tensors in nested dictionaries and lists have."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    inside: Iterable[object] = value.values() if isinstance(value, Mapping) else ()
+    if isinstance(value, list | tuple):
+        inside = value
+    return sum(map(bytes_in, inside))
 
 
 def _sort_header(path: Path) -> None:
@@ -150,12 +181,17 @@ def load_weights(path: Path, model: nn.Module) -> None:
         WeightsIncompatible: the file is damaged or of another network.
     """
     try:
-        weights = OrderedDict(safetensors.torch.load_file(path))
-        # safetensors keeps no versions of modules; without its own, torchvision's MNASNet takes no weights.
-        weights._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # torch's place for them
-        model.load_state_dict(weights)
+        put_back(model, safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
         raise WeightsIncompatible(f"the checkpoint {path.name} cannot be loaded: {error}") from error
+
+
+def put_back(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Gives a network the parameters and buffers that its own `state_dict` once named."""
+    weights = OrderedDict(tensors)
+    # Neither kind of file keeps versions of modules; without its own, torchvision's MNASNet takes no weights.
+    weights._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # torch's place for them
+    model.load_state_dict(weights)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> tuple[str, int]:
@@ -165,7 +201,7 @@ def save_state(path: Path, state: dict[str, Any]) -> tuple[str, int]:
         with temporary.open("wb") as file:  # given a path, torch does not say that the disk is full
             torch.save({"version": STATE_VERSION, **state}, file)
 
-    return write_atomically(path, write)
+    return write_atomically(path, write, bytes_in(state))
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Batch = TypeVar("Batch")
 
@@ -32,6 +32,15 @@ class Clock:
         """Counts trained images; gives their number per second so far."""
         self._images += count
         return self._images / (time.perf_counter() - self._start)
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values; the time since the last lap is not in them."""
+        return {"seconds": dict(self.seconds), "images": self._images}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Goes on from what `to_state` gave, whatever time lies between."""
+        self.seconds, self._images = dict(state["seconds"]), state["images"]
+        self._start -= sum(self.seconds.values())
 
     def rate(self) -> float:
         """Trained images per second of data and training."""

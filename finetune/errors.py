@@ -95,9 +95,13 @@ class FrozenChanged(FinetuneError):
 
 
 class DiskFull(FinetuneError):
-    """There is no room for a checkpoint."""
+    """There is no room for a checkpoint, which needs about `needed` bytes where that is known."""
 
     code = "disk_full"
+
+    def __init__(self, message: str, needed: int | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class NotReproduced(FinetuneError):

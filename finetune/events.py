@@ -33,7 +33,10 @@ class FilesSkipped:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins, or goes on after an interruption (`epoch` is the one that comes next)."""
+    """A stage begins, or goes on after an interruption.
+
+    `epoch` is the one that comes next, or that goes on after `step` of its steps.
+    """
 
     stage: str
     stage_index: int
@@ -41,6 +44,7 @@ class StageStarted:
     trained_parameters: int
     frozen_parameters: int
     features_once: bool
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,24 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class StateSaved:
+    """So many steps of an epoch are done, and the run could go on from here.
+
+    `global_epoch` counts this epoch, too. What a caller makes of it replaces an earlier state, and an epoch's
+    end replaces it.
+    """
+
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    step: int
+    state: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class StageEnded:
     """A stage is over: all its epochs were run, or early stopping ended it."""
 
@@ -186,6 +208,7 @@ Event = (
     | CompileChosen
     | Progress
     | EpochEnded
+    | StateSaved
     | StageEnded
     | Warned
     | ReportReady

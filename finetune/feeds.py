@@ -32,8 +32,8 @@ class Feed(Protocol):
     def forward(self) -> Callable[[Tensor], Tensor]:
         """From inputs to outputs."""
 
-    def train(self, epoch: int) -> Iterator[Labelled]:
-        """The training batches of an epoch (0-based), in its order and with its views."""
+    def train(self, epoch: int, first: int = 0) -> Iterator[Labelled]:
+        """The training batches of an epoch, from number `first` on (both 0-based), with the epoch's views."""
 
     def val(self) -> Inputs:
         """The validation batches."""
@@ -88,11 +88,11 @@ class ImageFeed:
         self._seed, self._stage_index = seed, stage_index
         self._weights = train.loader.weights()
 
-    def train(self, epoch: int) -> Iterator[Labelled]:
+    def train(self, epoch: int, first: int = 0) -> Iterator[Labelled]:
         """See `Feed`."""
         batches = self._sampling.batches(epoch)
-        drawn = self._train.loader.drawn(batches, self._seed, self._stage_index, epoch)
-        return weighed(self._train.place(drawn), batches, self._weights)
+        drawn = self._train.loader.drawn(batches, self._seed, self._stage_index, epoch, first)
+        return weighed(self._train.place(drawn), batches[first:], self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""
@@ -131,11 +131,12 @@ class FeatureFeed:
         for here, index in zip(torch.split(places, sizes), torch.split(indices, sizes), strict=True):
             yield rows.pick(here), labels[index]
 
-    def train(self, epoch: int) -> Iterator[Labelled]:
+    def train(self, epoch: int, first: int = 0) -> Iterator[Labelled]:
         """See `Feed`."""
         batches = self._sampling.batches(epoch)
-        picked = self._pick(self._train, batches, self._views(epoch, batches))
-        return weighed(picked, batches, self._weights)
+        views = self._views(epoch, batches)[first:]
+        picked = self._pick(self._train, batches[first:], views)
+        return weighed(picked, batches[first:], self._weights)
 
     def val(self) -> Inputs:
         """See `Feed`."""

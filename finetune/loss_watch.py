@@ -15,10 +15,11 @@ class LossWatch:
     that one ends: by then it is there. So a bad loss is found up to two windows later, and named by its step.
     """
 
-    def __init__(self, stage: str, epoch: int) -> None:
-        self._stage, self._epoch = stage, epoch
+    def __init__(self, stage: str, epoch: int, done: int = 0, kept: int = 0) -> None:
+        """For an epoch of which `done` steps were made before; `kept` is the last epoch with a checkpoint."""
+        self._stage, self._epoch, self._kept = stage, epoch, kept
         self._losses: list[Tensor] = []
-        self._seen = 0  # steps before those of `_losses`
+        self._seen = done  # steps before those of `_losses`
         self._fetched: tuple[int, Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, loss: Tensor) -> None:
@@ -62,7 +63,8 @@ class LossWatch:
             copied.synchronize()
         if not bool(finite.all()):
             step = before + int((~finite).nonzero()[0]) + 1
+            kept = f"; the checkpoint of epoch {self._kept} is kept" if self._kept else ""
             raise NonfiniteLoss(
                 f"the loss became NaN or infinite in stage {self._stage!r}, epoch {self._epoch}, "
-                f"step {step}: a smaller learning rate, a warm-up or max_grad_norm usually helps"
+                f"step {step}: a smaller learning rate, a warm-up or max_grad_norm usually helps{kept}"
             )

@@ -14,7 +14,7 @@ from finetune import compiling, objectives
 from finetune import device as devices
 from finetune.backbones import Registry
 from finetune.cache import Cache
-from finetune.checkpoint import BestFile, Resume, load_state, load_weights, stem_of
+from finetune.checkpoint import BestFile, Resume, load_state, load_weights, put_back, stem_of
 from finetune.compile_costs import Choice, KeptCosts
 from finetune.compiling import Forward
 from finetune.data.augmentation import View, evaluation_view, training_view
@@ -29,6 +29,7 @@ from finetune.feature_views import training_views
 from finetune.features import Room
 from finetune.feeds import FeatureFeed, Feed, ImageFeed, Source
 from finetune.kept_features import FeatureStore, Filled
+from finetune.loss_watch import LossWatch
 from finetune.network import Blueprint, build, draw, preparations, resolve_with
 from finetune.objectives import Objective
 from finetune.plan import Plan, make_plan
@@ -39,6 +40,7 @@ from finetune.spec.stages import StageSpec
 from finetune.standing import Standing
 from finetune.stepping import Stepper
 from finetune.tables import StageTables, tables_of
+from finetune.under_way import UnderWay
 
 Found = TypeVar("Found")
 
@@ -73,7 +75,9 @@ class Run:
     filled: Filled | None = None  # the stage's features, where they are computed once
     moved: bool = False  # the run began on another device, or in another precision, than it goes on with
     stage_best: dict[str, Tensor] | None = None  # the stage's best weights, where the next begins with them
+    state: Path | None = None  # the file of the newest state within an epoch
     _stepper_state: dict[str, Any] | None = None
+    _within: dict[str, Any] | None = None  # of the epoch in which the run goes on
     _epoch_seconds: list[float] = field(default_factory=list)
 
     def read(self, resume: Resume) -> dict[str, Any]:
@@ -95,12 +99,14 @@ class Run:
 
     def restore(self, resume: Resume, state: dict[str, Any]) -> Iterator[str]:
         """Goes back to where a checkpoint stands. Yields what is no longer as it was then."""
-        load_weights(resume.weights, self.model)
-        if state["raw"] is not None:  # the checkpoint holds the moving average
-            self.model.load_state_dict(state["raw"])
+        if resume.weights is not None:
+            load_weights(resume.weights, self.model)
+        if state["raw"] is not None:  # the checkpoint holds the moving average, or there is none
+            put_back(self.model, state["raw"])
         self.standing = Standing.from_state(state["standing"])
         self.best = self._best_of(resume)
         self._stepper_state, self.stage_best = state["stepper"], state["stage_best"]
+        self._within = state.get("within")
         self.filled_before = state.get("features", False)
         self.compiled = state.get("compiled")  # absent where the run began before there was a choice
         torch.set_num_threads(state["threads"])
@@ -114,7 +120,7 @@ class Run:
         if self.standing.best is None:
             return None
         epoch: int = self.standing.best["global_epoch"]
-        beside = resume.weights.with_name(f"{stem_of(epoch)}.safetensors")
+        beside = resume.state.with_name(f"{stem_of(epoch)}.safetensors")
         return BestFile(resume.best or beside, epoch, resume.best_sha256)
 
     def surroundings(self) -> dict[str, str]:
@@ -138,10 +144,25 @@ class Run:
     def stepper(self, table: StageTables) -> Stepper:
         """What the stage trains with; as it was, where the run goes on in the middle of a stage."""
         made = Stepper(self.model, table, self.blueprint, self.objective, self.compute)
-        if self.standing.epoch and self._stepper_state is not None:
+        if (self.standing.epoch or self._within) and self._stepper_state is not None:
             made.restore(self._stepper_state)
         self._stepper_state = None
         return made
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps of the epoch that comes next were made before an interruption."""
+        return self._within["step"] if self._within else 0
+
+    def begin_epoch(self, index: int, table: StageTables, epoch: int) -> UnderWay:
+        """An epoch (0-based) at its start, or where it was interrupted."""
+        kept = self.standing.global_epoch
+        watch = LossWatch(table.name, epoch + 1, self.steps_done, kept)
+        begun = UnderWay(index, table, epoch, self.objective.tally(), watch)
+        if self._within is not None:
+            begun.go_on(self._within)
+        self._within = None
+        return begun
 
     def feed(self, index: int, table: StageTables) -> Feed:
         """What the stage's epochs run over."""

@@ -1,6 +1,5 @@
 """The loop: a spec and a folder in, events out. It reads from top to bottom; it knows no database."""
 
-import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,12 @@ from finetune import freezing, range_test
 from finetune.backbones import Registry
 from finetune.cache import DEFAULT_BYTES, Cache
 from finetune.checkpoint import Resume
-from finetune.clock import Clock
 from finetune.compiling import Forward
+from finetune.epochs import record_of, train_epoch, validate
 from finetune.errors import FinetuneError, OutOfMemory, SpecInvalid
 from finetune.events import (
     CompileChosen,
     EpochEnded,
-    EpochRecord,
     Event,
     FeaturesReady,
     FilesSkipped,
@@ -31,17 +29,14 @@ from finetune.events import (
 from finetune.features import DEFAULT_MEMORY
 from finetune.feeds import Feed
 from finetune.learning import PATIENCE, alarm
-from finetune.loss_watch import LossWatch
-from finetune.objectives import Evaluation
 from finetune.process import give_back_freed_memory
 from finetune.report.making import report_on
 from finetune.run import Run, prepare
 from finetune.saving import prune, save
-from finetune.seeds import derive
 from finetune.spec import find_problems
 from finetune.spec.job import JobSpec, objective_of
 from finetune.spec.objectives import Triplet
-from finetune.stepping import Stepper, grouped
+from finetune.stopping import Stopped, Stopping
 from finetune.tables import StageTables
 
 # What allocators say that have no error of their own for it: the CPU's, CUDA's, cuDNN's.
@@ -65,11 +60,13 @@ def train(
     cache_bytes: int = DEFAULT_BYTES,
     checks_dir: str | Path | None = None,
     feature_memory_bytes: int = DEFAULT_MEMORY,
+    stopping: Stopping | None = None,
 ) -> Iterator[Event]:
     """Fine-tunes a network as the spec says, and tells what happens as it happens.
 
-    Checkpoints are written to `folder`, before the `EpochEnded` that names them. When the caller asks for
-    the next event, those that `spec.checkpoints` does not keep are removed, unless `keep_all` is set.
+    Checkpoints are written to `folder`, before the `EpochEnded` that names them, and so are states within
+    epochs, before their `StateSaved`. When the caller asks for the next event, those that `spec.checkpoints`
+    does not keep are removed, and so is the state before, unless `keep_all` is set.
     At the end the best one is loaded anew and evaluated once more; `report.json` in `folder` says what it
     gets right and wrong, `predictions.parquet` what it said of each validation image.
 
@@ -91,6 +88,8 @@ def train(
         feature_memory_bytes: how large a stage's features may be to stay in memory; larger ones are read from
             a file in `cache_dir`, if they fit. A stage whose features fit nowhere goes without them, which
             changes nothing in fp32 but for `feature_views`; see docs/features.md.
+        stopping: what asks the run to end early. Within an epoch it saves a state after the step under way,
+            says so with `StateSaved`, and there are no more events.
 
     Raises:
         FinetuneError: one of the tree in `finetune.errors`, before training or in it.
@@ -111,7 +110,9 @@ def train(
             checks_dir=Path(checks_dir) if checks_dir else None,
             feature_memory=feature_memory_bytes,
         )
-        yield from _run(run, resume, keep_all)
+        yield from _run(run, resume, keep_all, stopping or Stopping())
+    except Stopped:
+        return
     except torch.OutOfMemoryError as error:
         raise _out_of_memory(parsed) from error
     except RuntimeError as error:
@@ -144,7 +145,7 @@ def _out_of_memory(spec: JobSpec) -> FinetuneError:
     )
 
 
-def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
+def _run(run: Run, resume: Resume | None, keep_all: bool, stopping: Stopping) -> Iterator[Event]:
     plan = run.plan.model_dump(mode="json")
     vetted, searches = run.vetted, run.spec.range_test is not None
     state = None if resume is None or searches else run.read(resume)
@@ -168,40 +169,40 @@ def _run(run: Run, resume: Resume | None, keep_all: bool) -> Iterator[Event]:
             yield Warned(warning)
     for index, table in enumerate(run.tables):
         if not run.standing.has_done(index):
+            stopping.check()
             run.enter(index)
-            yield from _stage(run, index, table, keep_all)
+            yield from _stage(run, index, table, keep_all, stopping)
+    stopping.check()
     yield from report_on(run)
     last = run.standing.last or {}
     figures: dict[str, Any] = {name: last[name] for name in ("train", "val", "val_ema") if name in last}
     yield RunEnded({"epochs": run.standing.global_epoch, **figures, "best": run.standing.best})
 
 
-def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator[Event]:
+def _stage(run: Run, index: int, table: StageTables, keep_all: bool, stopping: Stopping) -> Iterator[Event]:
     stage, model = table.stage, run.model
     give_back_freed_memory()
     freezing.apply(model, table.freezing)
     stepper = run.stepper(table)
     guard = freezing.FrozenGuard(model, table.freezing)
-    frozen = sum(model.get_parameter(name).numel() for name in table.freezing.parameters)
-    yield StageStarted(
-        table.name, index, run.standing.epoch + 1, table.trained_parameters, frozen, table.features_once
-    )
+    yield _started(run, index, table)
     feed = run.feed(index, table)
     yield from _features(run, index, table)
     forward = yield from _forward(run, index, table, feed)
-    for epoch in range(run.standing.epoch, stage.epochs):
+    for number in range(run.standing.epoch, stage.epochs):
+        stopping.check()
         run.compute.reset_peak()
         if run.filled is not None:
             run.features.touch(run.filled)
         freezing.set_training_mode(model, table.freezing)
-        clock = Clock()
-        train = yield from _epoch(run, index, table, feed, forward, stepper, epoch, clock)
-        guard.verify(table.name, epoch + 1)
+        epoch = run.begin_epoch(index, table, number)
+        clock, stopping.saves = epoch.clock, True
+        yield from train_epoch(run, feed, forward, stepper, epoch, stopping, keep_all)
+        guard.verify(table.name, number + 1)
         clock.lap("train")
-        model.eval()
-        evaluations = _evaluate(run, feed, stepper)
+        evaluations = yield from validate(run, feed, stepper, epoch, stopping, keep_all)
         clock.lap("val")
-        record = _record(run, index, table, epoch, train, evaluations, clock)
+        record = record_of(run, epoch, evaluations)
         judged = run.of_checkpoint(*evaluations)
         run.advance(record, stage, learnt=judged.sign is None)
         checkpoint = save(run, record, stepper, judged.metadata)
@@ -214,9 +215,23 @@ def _stage(run: Run, index: int, table: StageTables, keep_all: bool) -> Iterator
             yield Warned(alarm(table.name, judged.sign, record.lr, judged.advice))
         if run.standing.stage_over:
             break
+    stopping.saves = False
     run.filled = None  # with the memory of its features
     done = run.standing.epoch
     yield StageEnded(table.name, index, done, done < stage.epochs)
+
+
+def _started(run: Run, index: int, table: StageTables) -> StageStarted:
+    frozen = sum(run.model.get_parameter(name).numel() for name in table.freezing.parameters)
+    return StageStarted(
+        stage=table.name,
+        stage_index=index,
+        epoch=run.standing.epoch + 1,
+        trained_parameters=table.trained_parameters,
+        frozen_parameters=frozen,
+        features_once=table.features_once,
+        step=run.steps_done,
+    )
 
 
 def _forward(run: Run, index: int, table: StageTables, feed: Feed) -> Generator[Event, None, Forward]:
@@ -244,67 +259,3 @@ def _features(run: Run, index: int, table: StageTables) -> Iterator[Event]:
         )
     if filled is None and run.filled_before:
         yield Warned("the stage began with features computed once: its bytes may differ from now on")
-
-
-def _epoch(
-    run: Run,
-    index: int,
-    table: StageTables,
-    feed: Feed,
-    forward: Forward,
-    stepper: Stepper,
-    epoch: int,
-    clock: Clock,
-) -> Generator[Event, None, dict[str, float]]:
-    """Trains one epoch. Returns its training figures."""
-    tally, watch = run.objective.tally(), LossWatch(table.name, epoch + 1)
-    groups = grouped(clock.timed(feed.train(epoch)), table.stage.accumulate)
-    for step, batches in enumerate(groups):
-        run.compute.seed(derive(run.spec.seed, "step", index, epoch, step))
-        watch.add(stepper.step(batches, table.rates(epoch, step), forward, tally))
-        rate = clock.images(sum(len(batch.labels) for batch in batches))
-        yield run.progress(index, table, epoch, step, rate)
-    watch.finish()
-    stepper.release_gradients()
-    return tally.figures()
-
-
-def _evaluate(run: Run, feed: Feed, stepper: Stepper) -> tuple[Evaluation, Evaluation | None]:
-    """The figures of the weights, and those of their moving average where there is one."""
-    forward = run.compute.evaluating(feed.forward)
-    of_weights = run.objective.evaluate(forward, feed.val())
-    if stepper.average is None:
-        return of_weights, None
-    with stepper.average.in_place_of(run.model):
-        return of_weights, run.objective.evaluate(forward, feed.val())
-
-
-def _record(
-    run: Run,
-    index: int,
-    table: StageTables,
-    epoch: int,
-    train: dict[str, float],
-    evaluations: tuple[Evaluation, Evaluation | None],
-    clock: Clock,
-) -> EpochRecord:
-    of_weights, of_average = evaluations
-    figures = [*train.values(), *of_weights.figures.values()]
-    return EpochRecord(
-        stage=table.name,
-        stage_index=index,
-        epoch=epoch + 1,
-        global_epoch=run.standing.global_epoch + 1,
-        lr=table.rates(epoch, 0),
-        train=_finite(train),
-        val=_finite(of_weights.figures),
-        images_per_second=clock.rate(),
-        seconds={},
-        peak_memory_bytes=run.compute.peak_memory_bytes(),
-        nonfinite=not all(map(math.isfinite, figures)),
-        val_ema=_finite(of_average.figures) if of_average else None,
-    )
-
-
-def _finite(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
@@ -15,20 +16,26 @@ from app.store.errors import StoreUnavailable
 from app.store.migrate import is_current
 from app.store.sqlite_faults import warning_of
 from worker.engine import LocalEngine
+from worker.reserve import Reserve
 from worker.supervisor import Supervisor
 
 log = structlog.get_logger()
 
 
 def main() -> int:
-    """Works until SIGTERM or SIGINT. Returns the exit code."""
+    """Works until SIGTERM or SIGINT; a second one waits for nothing. Returns the exit code."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = load_settings()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    db = Database(settings.database_url, on_news=partial(ring, settings.doorbells_dir))
+    reserve = Reserve(settings.home_dir)
+    db = Database(
+        settings.database_url,
+        on_news=partial(ring, settings.doorbells_dir),
+        on_full=reserve.give_up,
+    )
     try:
         current = is_current(db)
     except StoreUnavailable:
@@ -41,21 +48,27 @@ def main() -> int:
     # Weights that are downloaded go where everything else goes, which in a container outlives it.
     os.environ.setdefault("TORCH_HOME", str(settings.home_dir / "torch"))
     os.environ.setdefault("HF_HOME", str(settings.home_dir / "huggingface"))  # timm's, from Hugging Face
-    engine = LocalEngine()
-    supervisor = Supervisor(settings, db, engine)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        supervisor.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    _on_stop(_leave)
     try:
+        engine = LocalEngine()
         for backbone, reason in engine.warm_up(settings.backbones).items():
             log.warning("a backbone cannot be used", backbone=backbone, reason=reason)
+        supervisor = Supervisor(settings, db, engine)
+        _on_stop(lambda number, frame: supervisor.stop())
         supervisor.work()
     finally:
         db.dispose()
     return 0
+
+
+def _on_stop(handler: Callable[[int, FrameType | None], None]) -> None:
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends a worker that is not ready yet: it holds no job that would have to be given back."""
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -5,31 +5,30 @@ GPU on import.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 import traceback
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from types import FrameType
 
 from finetune import backbones
-from finetune.checkpoint import Resume
-from finetune.errors import FinetuneError
-from finetune.events import EpochEnded, Progress
+from finetune.checkpoint import Resume, sha256_of
+from finetune.errors import FinetuneError, WeightsIncompatible
+from finetune.events import EpochEnded, Event, Progress
 from finetune.process import keep_freed_memory, use_cores
 from finetune.reasons import reason_of
 from finetune.spec.job import ResolvedSpec
+from finetune.stopping import Stopping
 from finetune.training import train
-from worker.orders import Failed, Message, Order
+from worker.orders import Failed, FellBack, Message, Order, ResumePoint
 
 PROGRESS_EVERY = 0.2  # seconds
 
 
 class _Stopped(BaseException):
     """The supervisor asked for the end. Not an Exception: nothing on the way may take it for a failure."""
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> None:
-    raise _Stopped
 
 
 def unusable(paths: tuple[str, ...]) -> dict[str, str]:
@@ -42,12 +41,12 @@ def run(order: Order, connection: Connection) -> None:
     # Data workers become children of this process and end when it is killed. By default they would be
     # children of another fork server, which loads torch again and waits for them as they wait for it.
     multiprocessing.set_start_method("fork", force=True)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
+    stopping = Stopping()
+    _listen(stopping)
     keep_freed_memory()
     use_cores()
     try:
-        _train(order, connection)
+        _train(order, connection, stopping)
     except _Stopped:
         return
     except (BrokenPipeError, EOFError):
@@ -60,10 +59,26 @@ def run(order: Order, connection: Connection) -> None:
         _send(connection, Failed("internal", message, details=traceback.format_exc()))
 
 
-def _train(order: Order, connection: Connection) -> None:
-    resume = None
-    if order.resume_weights and order.resume_state:
-        resume = Resume(order.resume_weights, order.resume_state, order.best_weights, order.best_sha256)
+def _listen(stopping: Stopping) -> None:
+    """Saves on SIGTERM, and ends. What ends a service may send it to all, and a terminal SIGINT."""
+    ours = os.getpid()
+
+    def save(number: int, frame: FrameType | None) -> None:
+        # A data worker, which is forked from here, has nothing to save.
+        if os.getpid() != ours or not stopping.ask():
+            raise _Stopped
+
+    signal.signal(signal.SIGTERM, save)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _train(order: Order, connection: Connection, stopping: Stopping) -> None:
+    point, damaged = first_sound(order.points)
+    if damaged:
+        what = "; ".join(f"{bad.place} ({file})" for bad, file in damaged)
+        ids = tuple(bad.id for bad, _ in damaged)
+        _send(connection, FellBack(point.id if point else None, ids, what))
+    _check_job_file(order)
     events = train(
         ResolvedSpec.model_validate(order.spec),
         order.folder,
@@ -72,7 +87,7 @@ def _train(order: Order, connection: Connection) -> None:
         registry=backbones.load(order.backbones),
         device=order.device,
         data_workers=order.data_workers,
-        resume=resume,
+        resume=_resume(point) if point else None,
         job=order.job,
         job_file=order.job_file,
         keep_all=True,
@@ -80,19 +95,59 @@ def _train(order: Order, connection: Connection) -> None:
         cache_bytes=order.cache_bytes,
         checks_dir=order.checks_dir,
         feature_memory_bytes=order.feature_memory_bytes,
+        stopping=stopping,
     )
-    sent = 0.0
-    for event in events:
-        if (
-            isinstance(event, Progress)
-            and event.step < event.steps
-            and time.monotonic() - sent < PROGRESS_EVERY
-        ):
-            continue
-        sent = time.monotonic()
+    for event in _worth_telling(events):
         _send(connection, event)
         if isinstance(event, EpochEnded):
             connection.recv()
+
+
+def first_sound(
+    points: Sequence[ResumePoint],
+) -> tuple[ResumePoint | None, list[tuple[ResumePoint, str]]]:
+    """The newest point whose files are sound, if any, and those before it with a damaged file of each.
+
+    A file is sound that has the SHA-256 with which its row was written.
+    """
+    damaged = list[tuple[ResumePoint, str]]()
+    for point in points:
+        file = _resume(point).damaged()
+        if file is None:
+            return point, damaged
+        damaged.append((point, file))
+    return None, damaged
+
+
+def _resume(point: ResumePoint) -> Resume:
+    best = point.best, point.best_sha256
+    return Resume(point.weights, point.state, *best, point.weights_sha256, point.state_sha256)
+
+
+def _check_job_file(order: Order) -> None:
+    """Holds the checkpoint of another job that this one begins with against its SHA-256.
+
+    Raises:
+        WeightsIncompatible: it is another.
+    """
+    file, sha256 = order.job_file, order.job_file_sha256
+    if file is not None and sha256 is not None and file.is_file() and sha256_of(file) != sha256:
+        raise WeightsIncompatible(
+            "the checkpoint of the job that this one begins with is damaged: its SHA-256 is not the one that "
+            "it was written with",
+            "backbone.weights",
+        )
+
+
+def _worth_telling(events: Iterator[Event]) -> Iterator[Event]:
+    """All events, but of the steps only some a second, and the last of each epoch."""
+    sent = 0.0
+    for event in events:
+        step = isinstance(event, Progress) and event.step < event.steps
+        if step and time.monotonic() - sent < PROGRESS_EVERY:
+            continue
+        sent = time.monotonic()
+        yield event
 
 
 def _send(connection: Connection, message: Message) -> None:

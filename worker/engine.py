@@ -6,12 +6,15 @@ Here it starts a local process. Other engines come in by the same door; nobody e
 import multiprocessing
 import multiprocessing.forkserver
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
 from app.store.doorbells import Doorbell
 from worker.orders import Message, Order
+from worker.watchdog import busy_seconds
 
 WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
 
@@ -36,8 +39,14 @@ class Attempt(Protocol):
     def wait(self, seconds: float) -> None:
         """Lets an attempt that has said all it had to say end by itself."""
 
-    def stop(self, grace: float) -> None:
-        """Ends it: asks first, and after `grace` seconds no longer asks."""
+    def busy_seconds(self) -> float | None:
+        """The processor time that it has taken with all its processes; None where nobody can tell."""
+
+    def save(self) -> None:
+        """Asks it to save at its next step and then to end; where it makes no steps, to end at once."""
+
+    def stop(self) -> None:
+        """Ends it as it is, at once."""
 
 
 class Engine(Protocol):
@@ -53,7 +62,8 @@ class LocalEngine:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["worker.preload"])
-        multiprocessing.forkserver.ensure_running()
+        with _held_back(signal.SIGTERM):
+            multiprocessing.forkserver.ensure_running()
 
     def warm_up(self, backbones: tuple[str, ...]) -> dict[str, str]:
         """Waits until the fork server has torch loaded, which may take longer than a job's lease.
@@ -89,6 +99,19 @@ class LocalEngine:
         return LocalAttempt(process, ours)
 
 
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Holds a signal back, also from what is started meanwhile, which begins with that.
+
+    Some send SIGTERM to all of a service's processes: the fork server ends with its worker, and not before.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _check(backbones: tuple[str, ...], connection: Connection) -> None:
     from worker.attempt import unusable
 
@@ -99,6 +122,7 @@ def _check(backbones: tuple[str, ...], connection: Connection) -> None:
 def _run(order: Order, connection: Connection) -> None:
     from worker.attempt import run
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the fork server holds it back
     run(order, connection)
 
 
@@ -136,11 +160,17 @@ class LocalAttempt:
         """See `Attempt`."""
         self._process.join(seconds)
 
-    def stop(self, grace: float) -> None:
+    def busy_seconds(self) -> float | None:
+        """See `Attempt`."""
+        return None if self._process.pid is None else busy_seconds(self._process.pid)
+
+    def save(self) -> None:
         """See `Attempt`."""
         if self._process.is_alive():
             self._process.terminate()
-            self._process.join(grace)
+
+    def stop(self) -> None:
+        """See `Attempt`."""
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

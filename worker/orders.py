@@ -8,10 +8,28 @@ from finetune.events import Event
 
 
 @dataclass(frozen=True)
-class Order:
-    """All that an attempt needs. `folder` is its own; `resume` is the checkpoint that it goes on from.
+class ResumePoint:
+    """What an attempt may go on from: the id of a checkpoint, or of a state within an epoch, and its files.
 
-    `best` is the best checkpoint of the attempts before, whose files lie in their folders.
+    `place` says where in the job it is. `best` is the best checkpoint as of then. All these files lie in the
+    folders of the attempts before.
+    """
+
+    id: str
+    place: str
+    state: Path
+    state_sha256: str | None
+    weights: Path | None = None
+    weights_sha256: str | None = None
+    best: Path | None = None
+    best_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that an attempt needs. `folder` is its own.
+
+    `points` are what it may go on from, newest first; it takes the first one whose files are sound.
     """
 
     job: str
@@ -23,15 +41,26 @@ class Order:
     backbones: tuple[str, ...]
     device: str
     data_workers: int
-    resume_weights: Path | None = None
-    resume_state: Path | None = None
-    best_weights: Path | None = None
-    best_sha256: str | None = None
+    points: tuple[ResumePoint, ...] = ()
     job_file: Path | None = None
+    job_file_sha256: str | None = None
     cache_dir: Path | None = None
     cache_bytes: int = 0
     checks_dir: Path | None = None
     feature_memory_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class FellBack:
+    """The attempt cannot go on from the newest of its points, whose files are damaged.
+
+    It goes on from `point`, or from the beginning where that is None. `damaged` are the ids of those before
+    it, and `what` names them with a file of each.
+    """
+
+    point: str | None
+    damaged: tuple[str, ...]
+    what: str
 
 
 @dataclass(frozen=True)
@@ -44,4 +73,4 @@ class Failed:
     details: str | None = None
 
 
-Message = Event | Failed
+Message = Event | FellBack | Failed

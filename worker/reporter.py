@@ -4,9 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.store import checkpoints, job_reports, reports
+from app.store import checkpoints, job_reports, reports, resuming
 from app.store.database import Database
-from app.store.records import Claim, Level, NewCheckpoint, NewReport
+from app.store.records import Checkpoint, Claim, Level, NewCheckpoint, NewReport, NewState, State
+from finetune import disk as disks
 from finetune.data.problems import MOST_NAMED, first_of
 from finetune.events import (
     CompileChosen,
@@ -20,11 +21,14 @@ from finetune.events import (
     RunStarted,
     StageEnded,
     StageStarted,
+    StateSaved,
     Warned,
 )
 from finetune.export.orders import remove_exports
-from finetune.retention import superseded
+from finetune.retention import long_superseded, superseded
 from finetune.spec.job import CheckpointSpec
+from worker.ordering import best_at
+from worker.orders import FellBack
 from worker.patience import patiently
 
 NAMED = 10  # classes in a message; the event's data has all
@@ -39,7 +43,7 @@ class Reporter:
         self.progress: dict[str, Any] | None = None
         self.result: dict[str, Any] | None = None
 
-    def report(self, event: Event) -> None:
+    def report(self, event: Event | FellBack) -> None:
         """Stores an event; progress is kept for the next heartbeat.
 
         Raises:
@@ -50,6 +54,10 @@ class Reporter:
                 self.progress = asdict(event)
             case EpochEnded():
                 self._epoch(event)
+            case StateSaved():
+                self._state(event)
+            case FellBack():
+                self._fell_back(event)
             case RunEnded():
                 self.result = event.result
             case RunStarted():
@@ -119,15 +127,43 @@ class Reporter:
             metric=files.metric,
             value=files.value,
         )
-        best = {"checkpoint": new.id, "metric": files.metric, "value": files.value} if files.best else None
+        best = _best(new) if files.best else None
         record = asdict(event.record)
         if not event.record.nonfinite:
             del record["nonfinite"]
         db, claim, lease = self._db, self._claim, self._lease
         patiently(claim, lease, lambda: reports.record_epoch(db, claim, lease, record, new, best))
 
+    def _state(self, event: StateSaved) -> None:
+        place = (event.stage, event.stage_index, event.epoch, event.global_epoch, event.step)
+        new = NewState(*place, self._below(event.state), event.size, event.sha256)
+        db, claim, lease = self._db, self._claim, self._lease
+        before = patiently(claim, lease, lambda: resuming.record_state(db, claim, lease, new))
+        if before is not None:
+            self._remove(before)
+
+    def _fell_back(self, event: FellBack) -> None:
+        db, claim, lease = self._db, self._claim, self._lease
+        points = resuming.list_points(db, claim)
+        every = checkpoints.list_checkpoints(db, claim.job_id)
+        point = next((point for point in points if point.id == event.point), None)
+        best = best_at(point, every, self._keep) if point else None
+        text = f"damaged, and not used: {event.what}; {_goes_on(point)}"
+        data = {"damaged": list(event.damaged), "point": event.point}
+        gone = patiently(
+            claim,
+            lease,
+            lambda: resuming.fall_back(
+                db, claim, lease, event.damaged, _best(best) if best else None, text, data
+            ),
+        )
+        for one in gone:
+            self._remove(one)
+
     def retain(self) -> None:
         """Lets go of the checkpoints that the spec does not keep; to be called after each epoch.
+
+        Until the run has ended, what the newest one has taken the place of stays, see `long_superseded`.
 
         Raises:
             LeaseLost: the job belongs to another attempt, or to none.
@@ -136,15 +172,38 @@ class Reporter:
 
     def _retain(self) -> None:
         # Rows first, so that no row is ever without its files.
-        there = checkpoints.list_checkpoints(self._db, self._claim.job_id)
-        old = superseded([(c.id, c.value) for c in there], self._keep)
+        db, claim, lease = self._db, self._claim, self._lease
+        passed = resuming.drop_passed_state(db, claim, lease)
+        if passed is not None:
+            self._remove(passed)
+        there = [(c.id, c.value) for c in checkpoints.list_checkpoints(db, claim.job_id)]
+        old = (superseded if self.result is not None else long_superseded)(there, self._keep)
         if not old:
             return
-        for gone in reports.drop_checkpoints(self._db, self._claim, self._lease, old):
-            for path in (gone.path, gone.state_path):
-                if path is not None:
-                    (self._artifacts / path).unlink(missing_ok=True)
+        for gone in reports.drop_checkpoints(db, claim, lease, old):
+            self._remove(gone)
+
+    def _remove(self, gone: Checkpoint | State) -> None:
+        paths = [gone.path] if isinstance(gone, State) else [gone.path, gone.state_path]
+        for path in paths:
+            if path is not None:
+                disks.disk.remove(self._artifacts / path)
+        if isinstance(gone, Checkpoint):
             remove_exports(self._artifacts, self._claim.job_id, gone.id)
+
+
+def _best(checkpoint: Checkpoint | NewCheckpoint) -> dict[str, Any]:
+    return {"checkpoint": checkpoint.id, "metric": checkpoint.metric, "value": checkpoint.value}
+
+
+def _goes_on(point: Checkpoint | State | None) -> str:
+    match point:
+        case None:
+            return "begins anew"
+        case State():
+            return f"goes on from step {point.step} of epoch {point.global_epoch}"
+        case Checkpoint():
+            return f"goes on from epoch {point.global_epoch}"
 
 
 def _prepared_data(event: RunStarted) -> dict[str, Any]:
@@ -206,5 +265,6 @@ def _number(value: float | None) -> str:
 def _stage_text(event: StageStarted) -> str:
     total = event.trained_parameters + event.frozen_parameters
     once = ", features computed once" if event.features_once else ""
-    resumed = f" at epoch {event.epoch}" if event.epoch > 1 else ""
+    within = f", after step {event.step}" if event.step else ""
+    resumed = f" at epoch {event.epoch}{within}" if event.epoch > 1 or event.step else ""
     return f"stage {event.stage}{resumed}: trains {event.trained_parameters:,} of {total:,} parameters{once}"

@@ -1,28 +1,35 @@
-"""Claims jobs and watches over their attempts: heartbeats, cancelling, pausing, ending. No torch in here."""
+"""Claims jobs and watches over their attempts: cancelling, pausing, giving back, ending. No torch in here."""
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from app.settings import Settings
-from app.store import attempts, checkpoints, jobs, leases
+from app.store import attempts, leases
 from app.store.database import Database
 from app.store.doorbells import Doorbell
 from app.store.errors import LeaseLost, StoreUnavailable
 from app.store.records import Claim, JobError, Json
 from app.store.states import Status
-from finetune.events import EpochEnded, Progress
-from finetune.spec.job import BackboneSpec, JobWeights
+from finetune.errors import OutOfMemory
+from finetune.events import EpochEnded, Event
+from finetune.spec.halving import halved
+from finetune.spec.job import ResolvedSpec
 from worker.engine import Attempt, AttemptGone, Engine
-from worker.orders import Failed, Message, Order
+from worker.heart import Heart
+from worker.ordering import order_for
+from worker.orders import Failed, FellBack
 from worker.patience import patiently
 from worker.reporter import Reporter
+from worker.reserve import Reserve
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
+
+SAVING = 0.8  # of the grace time, for an attempt that saves; the rest is for what follows
 
 
 class Supervisor:
@@ -32,11 +39,16 @@ class Supervisor:
         self._settings, self._db, self._engine = settings, db, engine
         self._worker = str(uuid4())  # a new one for every process start: no two are ever taken for each other
         self._bell = Doorbell(settings.doorbells_dir, self._worker)
-        self._stopping = False
-        self._swept = 0.0
+        self._reserve = Reserve(settings.home_dir)
+        self._stopping = self._hurried = False
+        self._sweeper, self._swept = leases.Sweeper(db, settings.lease_seconds), 0.0
 
     def stop(self) -> None:
-        """Ends the work: the running job is given back. Safe to call from a signal handler."""
+        """Ends the work: the running job is saved and given back; the second time without saving.
+
+        Safe to call from a signal handler.
+        """
+        self._hurried = self._stopping
         self._stopping = True
         self._bell.ring()
 
@@ -46,7 +58,7 @@ class Supervisor:
         while not self._stopping:
             try:
                 self._sweep()
-                claim = attempts.claim(self._db, self._worker, self._settings.lease_seconds)
+                claim = self._claim()
                 if claim is not None:
                     self._attempt(claim)
                     continue
@@ -55,6 +67,13 @@ class Supervisor:
             self._rest()
         self._bell.take_down()
         log.info("worker stopped", worker=self._worker)
+
+    def _claim(self) -> Claim | None:
+        """Takes the next job, if there is one, and room on the disk to say what becomes of it."""
+        if not self._reserve.keep():
+            log.warning("the disk is full, and no job is taken", worker=self._worker)
+            return None
+        return attempts.claim(self._db, self._worker, self._settings.lease_seconds)
 
     def _rest(self) -> None:
         """Waits until the server has something to do, or until it is time to look for it."""
@@ -65,15 +84,15 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Takes jobs back from workers that are gone, a few times in a lease."""
-        if time.monotonic() - self._swept > self._settings.lease_seconds / 4:
+        if time.monotonic() - self._swept > self._sweeper.interval:
             self._swept = time.monotonic()
-            for job in leases.sweep(self._db):
+            for job in self._sweeper.sweep():
                 log.warning("took a job back from a lost worker", job=job)
 
     def _attempt(self, claim: Claim) -> None:
         log.info("job taken", job=claim.job_id, attempt=claim.attempt)
         try:
-            attempt = self._engine.start(self._order(claim))
+            attempt = self._engine.start(order_for(claim, self._settings, self._db))
         except OSError as error:
             log.warning("no attempt could be started", job=claim.job_id, error=str(error))
             with suppress(LeaseLost):
@@ -89,40 +108,53 @@ class Supervisor:
             log.exception("the worker broke on a job", job=claim.job_id, attempt=claim.attempt)
             ending = self._broken(claim)
         finally:
-            attempt.stop(self._settings.grace_seconds)
+            attempt.stop()
         log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
 
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
-        heart = _Heart(self._db, claim, self._settings.lease_seconds)
-        heard: float | None = None  # when the last step ended, while another one is under way
+        heart = Heart(self._db, claim, self._settings.lease_seconds)
+        watchdog = Watchdog(self._settings.stall_seconds)
+        leaving: float | None = None  # until when an attempt may take that was asked to save and to end
         while True:
             if self._bell.has_rung():
                 heart.hurry()
             status = heart.beat(reporter.progress)
-            if status in (Status.CANCELLING, Status.PAUSING) or self._stopping:
-                return self._let_go(claim, attempt, status)
+            if status is Status.CANCELLING:
+                return self._cancel(claim, attempt)
+            if leaving is None and (status is Status.PAUSING or self._stopping):
+                leaving = time.monotonic() + SAVING * self._settings.grace_seconds
+                attempt.save()
+            if leaving is not None and (self._hurried or time.monotonic() > leaving):
+                return self._give_back(claim, attempt)
             try:
-                message = attempt.receive(heart.interval, self._bell)
+                message = attempt.receive(heart.left, self._bell)
                 if message is not None:
-                    heard = time.monotonic() if _within_epoch(message) else None
+                    watchdog.hear(message)
                 if isinstance(message, Failed):
-                    return self._failed(claim, message)
-                if message is not None:
-                    reporter.report(message)
-                if isinstance(message, EpochEnded):
-                    try:
-                        attempt.acknowledge()  # first: it trains on meanwhile
-                    finally:
-                        reporter.retain()
+                    return self._failed(claim, attempt, message)
+                self._report(message, attempt, reporter)
             except AttemptGone as gone:
+                if leaving is not None or self._stopping:
+                    return self._give_back(claim, attempt)
                 return self._gone(claim, str(gone))
             if reporter.result is not None:
                 reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
-            if heard is not None and time.monotonic() - heard > self._settings.stall_seconds:
-                attempt.stop(self._settings.grace_seconds)
-                return self._gone(claim, f"nothing was heard of it for {self._settings.stall_seconds:g} s")
+            hangs = watchdog.finding(attempt)
+            if hangs is not None:
+                attempt.stop()
+                return self._gone(claim, hangs)
+
+    @staticmethod
+    def _report(message: Event | FellBack | None, attempt: Attempt, reporter: Reporter) -> None:
+        if message is not None:
+            reporter.report(message)
+        if isinstance(message, EpochEnded):
+            try:
+                attempt.acknowledge()  # first: it trains on meanwhile
+            finally:
+                reporter.retain()
 
     def _broken(self, claim: Claim) -> str:
         message = "the worker broke on this job; its log has more"
@@ -130,18 +162,37 @@ class Supervisor:
             return self._finish(claim, Status.FAILED, message, error=JobError("internal", message))
         return "the lease was lost"
 
-    def _let_go(self, claim: Claim, attempt: Attempt, status: Status) -> str:
+    def _cancel(self, claim: Claim, attempt: Attempt) -> str:
+        """Stops the attempt first: a job that has ended holds no device."""
+        attempt.stop()
+        return self._finish(claim, Status.CANCELLED, "cancelled by a client")
+
+    def _give_back(self, claim: Claim, attempt: Attempt) -> str:
         """Stops the attempt first, so that nobody else starts one while this one still holds the device."""
-        attempt.stop(self._settings.grace_seconds)
-        if status is Status.CANCELLING:
-            return self._finish(claim, Status.CANCELLED, "cancelled by a client")
+        attempt.stop()
         return self._patiently(claim, lambda: attempts.release(self._db, claim, "given back by its worker"))
 
-    def _failed(self, claim: Claim, failed: Failed) -> str:
+    def _failed(self, claim: Claim, attempt: Attempt, failed: Failed) -> str:
+        if self._stopping:  # whoever ends the worker may have ended a part of the attempt
+            return self._give_back(claim, attempt)
         if failed.details:
             log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
+        if failed.code == OutOfMemory.code and claim.resolved_spec.get("on_oom") == "halve_batch":
+            return self._halve(claim, failed.message)
         error = JobError(failed.code, failed.message, failed.param)
         return self._finish(claim, Status.FAILED, failed.message, error=error)
+
+    def _halve(self, claim: Claim, message: str) -> str:
+        """Lets another attempt go on with half the batch: in a process of its own, with all the memory."""
+        before = ResolvedSpec.model_validate(claim.resolved_spec)
+        after = halved(before)
+        accumulate = ", ".join(f"{s.accumulate} (stage {s.name})" for s in after.stages)
+        reason = (
+            f"{message}; goes on with batch_size {after.batch_size} instead of {before.batch_size} and "
+            f"accumulate {accumulate}: each step has the images that it had"
+        )
+        spec = after.model_dump(mode="json")
+        return self._patiently(claim, lambda: attempts.release(self._db, claim, reason, spec))
 
     def _gone(self, claim: Claim, how: str) -> str:
         """An attempt that died counts like a lost worker: another one follows while there are any left."""
@@ -161,71 +212,7 @@ class Supervisor:
         )
 
     def _patiently(self, claim: Claim, write: Callable[[], Status]) -> Status:
-        return patiently(claim, self._settings.lease_seconds, write)
-
-    def _order(self, claim: Claim) -> Order:
-        settings, artifacts = self._settings, self._settings.artifacts_dir
-        resume, best = claim.resume, claim.best
-        return Order(
-            job=claim.job_id,
-            attempt=claim.attempt,
-            spec=claim.resolved_spec,
-            folder=artifacts / claim.job_id / f"attempt-{claim.attempt}",
-            data_dir=settings.data_dir,
-            weights_dir=settings.weights_dir,
-            backbones=settings.backbones,
-            device=settings.device,
-            data_workers=settings.data_workers,
-            resume_weights=artifacts / resume.path if resume else None,
-            resume_state=artifacts / resume.state_path if resume and resume.state_path else None,
-            best_weights=artifacts / best.path if best else None,
-            best_sha256=best.sha256 if best else None,
-            job_file=self._job_file(claim),
-            cache_dir=settings.cache_dir,
-            cache_bytes=settings.cache_bytes,
-            checks_dir=settings.checks_dir,
-            feature_memory_bytes=settings.feature_memory_bytes,
-        )
-
-    def _job_file(self, claim: Claim) -> Path | None:
-        weights = BackboneSpec.model_validate(claim.resolved_spec["backbone"]).weights
-        if not isinstance(weights, JobWeights):
-            return None
-        found = checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)
-        return self._settings.artifacts_dir / found.path if found else None
-
-
-def _within_epoch(message: Message) -> bool:
-    """Whether another step must follow. Checking data, computing features and validating have no steps."""
-    return isinstance(message, Progress) and message.step < message.steps
-
-
-class _Heart:
-    """Heartbeats of an attempt: a few in every lease, none between."""
-
-    def __init__(self, db: Database, claim: Claim, lease_seconds: float) -> None:
-        self._db, self._claim, self._lease = db, claim, lease_seconds
-        self.interval = min(lease_seconds / 4, 1.0)
-        self._status, self._beaten = Status.RUNNING, 0.0
-
-    def hurry(self) -> None:
-        """Lets the next heartbeat come at once where a client wants something of the job."""
-        with suppress(StoreUnavailable):
-            job = jobs.get_job(self._db, self._claim.job_id)
-            if job is None or job.status is not Status.RUNNING:
-                self._beaten = 0.0
-
-    def beat(self, progress: dict[str, object] | None) -> Status:
-        """The job's status as of the last heartbeat; makes one where it is time.
-
-        Raises:
-            LeaseLost: the job is another's, or the database has been silent for a whole lease.
-        """
-        if time.monotonic() - self._beaten >= self.interval:
-            self._status = patiently(
-                self._claim,
-                self._lease,
-                lambda: attempts.heartbeat(self._db, self._claim, self._lease, progress),
-            )
-            self._beaten = time.monotonic()
-        return self._status
+        seconds = self._settings.lease_seconds
+        if self._stopping:
+            seconds = min(seconds, (1 - SAVING) * self._settings.grace_seconds)
+        return patiently(claim, seconds, write)

@@ -64,6 +64,7 @@ JOB = {
     "max_attempts": 3,
     "worker": "1d0a1f3c-8a3f-4b5e-9d57-b2a4a7a0c9e1",
     "parent": None,
+    "branched_from": None,
     "experiment": None,
     "variant": None,
     "spec": SPEC,
@@ -71,6 +72,24 @@ JOB = {
     "dataset_fingerprint": "4f3c7566e14222a66a4bb56d33518ea2afac8671dbf3e534728cbfc8bc8fff8d",
     "best": {"checkpoint": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn", "metric": "val_accuracy", "value": 0.928},
     "result": None,
+}
+BRANCH = {
+    "checkpoint": "last",
+    "patch": {
+        "name": "ants and bees, slower",
+        "stages": [
+            {
+                "name": "all",
+                "epochs": 20,
+                "lr": {"schedule": {"name": "cosine", "lr": 0.0001, "end_lr": 0.0}},
+                "augmentation": "standard",
+            }
+        ],
+    },
+}
+RECIPE_BRANCH = {
+    "checkpoint": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn",
+    "patch": {"recipe": {"name": "joint", "epochs": 10}, "batch_size": 64},
 }
 PLAN = {
     "object": "fine_tuning.plan",
@@ -273,6 +292,21 @@ spec_body: dict[str, Any] = {
     }
 }
 
+branch_body: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/BranchBody"},
+                "examples": {
+                    "stages": {"summary": "More epochs at other rates, from where it is", "value": BRANCH},
+                    "recipe": {"summary": "A recipe, from any checkpoint", "value": RECIPE_BRANCH},
+                },
+            }
+        },
+    }
+}
+
 unknown: Responses = refusal(404, "not_found", "there is no job job_0")
 conflict: Responses = {
     **unknown,
@@ -288,6 +322,26 @@ job_created: Responses = {
     201: in_json("The job.", {**JOB, "status": "queued", "progress": None, "best": None}),
     **conflict,
     **invalid,
+}
+branch_created: Responses = {
+    **job_created,
+    201: in_json(
+        "The new job.",
+        {
+            **JOB,
+            "id": "job_8n3v6c1x9z0m2k5j7h4g1f3d",
+            "status": "queued",
+            "status_reason": "waiting for a worker",
+            "started_at": None,
+            "progress": None,
+            "attempt": 0,
+            "worker": None,
+            "best": None,
+            "dataset_fingerprint": None,
+            "parent": JOB["id"],
+            "branched_from": "ckpt_0d6y4x2s8k1mjq7w9v5t3hzn",
+        },
+    ),
 }
 plan: Responses = {200: in_json("The plan.", PLAN), **invalid}
 wrong_parameter: Responses = {422: in_json("A parameter is wrong.", REFUSAL)}

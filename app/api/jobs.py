@@ -1,4 +1,4 @@
-"""Jobs: submit, plan, list, look, cancel, pause, resume, retry, delete."""
+"""Jobs: submit, plan, list, look, cancel, pause, resume, retry, branch, delete."""
 
 import re
 import shutil
@@ -13,13 +13,14 @@ from app.api.bodies import IdempotencyKey, JsonBody, digest_of
 from app.api.conditional import answer
 from app.api.schemas import JobAnswer, Page, page
 from app.api.state import Cat, Db, Set, find_job
+from app.branches import draft_branch, read_branch
 from app.errors import Invalid
-from app.store import controls, jobs
+from app.store import checkpoints, controls, jobs
 from app.store.database import Database
-from app.store.records import Job
+from app.store.records import Job, Json
 from app.store.states import Status
 from finetune.errors import FinetuneError, SpecInvalid
-from finetune.spec import JobSpec, Problem, ResolvedSpec
+from finetune.spec import JobSpec, Problem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -41,7 +42,7 @@ def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey
     job = jobs.find_earlier(db, idempotency_key, digest)
     if job is None:
         spec = _checked(body, catalog)
-        resolved = catalog.resolve(spec)
+        resolved = catalog.resolve(spec).model_dump(mode="json")
         job = _create(db, body, resolved, idempotency_key=idempotency_key, request_hash=digest)
     return JobAnswer.of(job, time.time())
 
@@ -117,8 +118,36 @@ def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
     """A new job with the spec of a failed or cancelled one, its parent, in whose place it stands."""
     old = find_job(db, job_id)
     controls.check_retry(old)
-    resolved = catalog.resolve(_checked(old.spec, catalog))
+    resolved = catalog.resolve(_checked(old.spec, catalog)).model_dump(mode="json")
     return JobAnswer.of(_create(db, old.spec, resolved, parent=old), time.time())
+
+
+@router.post(
+    "/{job_id}/branch",
+    status_code=201,
+    response_model=JobAnswer,
+    openapi_extra=examples.branch_body,
+    responses=examples.branch_created,
+)
+def branch(
+    job_id: str, body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None
+) -> JobAnswer:
+    """A new job that starts from a checkpoint of this one, its parent, with a new plan for what follows.
+
+    It has the checkpoint's weights and head, and a new optimizer; its epochs count from 1. The checkpoint is
+    kept until the branch has ended. The job may be in any state, and goes on as if nothing had happened.
+    """
+    digest = digest_of({"branch": job_id, "body": body})
+    made = jobs.find_earlier(db, idempotency_key, digest)
+    if made is None:
+        parent, wanted = find_job(db, job_id), read_branch(body)
+        start = checkpoints.get_checkpoint(db, job_id, wanted.checkpoint)
+        if start is None:
+            message = f"job {job_id} has no checkpoint {wanted.checkpoint!r}"
+            raise Invalid([Problem("checkpoint", message, "checkpoint_not_found")])
+        spec, resolved = draft_branch(wanted, parent, start, catalog)
+        made = _create(db, spec, resolved, parent, start.id, idempotency_key, digest)
+    return JobAnswer.of(made, time.time())
 
 
 @router.delete("/{job_id}", status_code=204, responses=examples.conflict)
@@ -137,21 +166,23 @@ def _checked(body: Any, catalog: Cat) -> JobSpec:
 
 def _create(
     db: Database,
-    body: dict[str, Any],
-    spec: ResolvedSpec,
+    spec: Json,
+    resolved: Json,
     parent: Job | None = None,
+    branched_from: str | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> Job:
     job, _ = jobs.create_job(
         db,
-        spec=body,
-        resolved_spec=spec.model_dump(mode="json"),
-        name=spec.name,
-        metadata=spec.metadata,
-        priority=spec.priority,
-        max_attempts=spec.max_attempts,
+        spec=spec,
+        resolved_spec=resolved,
+        name=resolved["name"],
+        metadata=resolved["metadata"],
+        priority=resolved["priority"],
+        max_attempts=resolved["max_attempts"],
         parent=parent,
+        branched_from=branched_from,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
     )

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import NULL, replaced
+from app.branches import BranchBody
 from app.variants import ExperimentBody
 from finetune.spec import JobSpec
 
@@ -19,7 +20,7 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             page = get_openapi(title=app.title, version=app.version, routes=app.routes, description=SUMMARY)
             schemas = page.setdefault("components", {}).setdefault("schemas", {})
-            for model in (JobSpec, ExperimentBody):
+            for model in (JobSpec, ExperimentBody, BranchBody):
                 body = model.model_json_schema(ref_template=REF)
                 schemas.update(body.pop("$defs", {}))
                 schemas[model.__name__] = body

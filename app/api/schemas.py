@@ -74,7 +74,8 @@ class JobAnswer(BaseModel):
     attempt: int
     max_attempts: int
     worker: str | None
-    parent: str | None
+    parent: str | None = Field(description="The job that it tries again, or branches from.")
+    branched_from: str | None = Field(description="The checkpoint that it starts from, if it is a branch.")
     experiment: str | None = Field(description="The id of the experiment that it is of.")
     variant: str | None = Field(description="Which variant of the experiment it runs.")
     spec: dict[str, Any] = Field(description="As it was sent.")

@@ -2,7 +2,6 @@ from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select
 
-from app.store.checkpoints import best_of, newest_resumable
 from app.store.database import Database, db_now
 from app.store.errors import TransitionRefused
 from app.store.leases import close_attempt, renew
@@ -89,8 +88,10 @@ def finish(
     return status
 
 
-def release(db: Database, claim: Claim, reason: str) -> Status:
+def release(db: Database, claim: Claim, reason: str, resolved_spec: Json | None = None) -> Status:
     """Give the job back without charging it an attempt.
+
+    With `resolved_spec` it goes on by that one, and its event is a warning.
 
     Returns:
         The status that was set: `queued`, or what the job was asked to become, `paused` or `cancelled`.
@@ -100,7 +101,9 @@ def release(db: Database, claim: Claim, reason: str) -> Status:
     """
     with db.write() as connection:
         wanted = GIVEN_BACK[renew(connection, claim, 0.0)]
-        move(connection, wanted, _job(claim), reason=reason)
+        values = {} if resolved_spec is None else {"resolved_spec": resolved_spec}
+        level: Level = "info" if resolved_spec is None else "warning"
+        move(connection, wanted, _job(claim), reason=reason, level=level, values=values)
         outcome = Outcome.CANCELLED if wanted is Status.CANCELLED else Outcome.RELEASED
         close_attempt(connection, claim.seq, claim.attempt, outcome, reason)
     return wanted
@@ -131,8 +134,6 @@ def _open(connection: Connection, row: RowMapping) -> Claim:
         attempt=row["attempt"],
         worker=row["worker"],
         resolved_spec=row["resolved_spec"],
-        resume=newest_resumable(connection, row["seq"]),
-        best=best_of(connection, row["seq"], row["best"]),
     )
 
 

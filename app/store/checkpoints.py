@@ -1,9 +1,9 @@
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import select
 
 from app.store.database import Database
-from app.store.records import Checkpoint, Json
+from app.store.records import Checkpoint
 from app.store.tables import checkpoints, jobs, of_job
 
 COLUMNS = [checkpoints.c[field.name] for field in fields(Checkpoint)]
@@ -14,13 +14,6 @@ def list_checkpoints(db: Database, job_id: str) -> list[Checkpoint]:
     query = select(*COLUMNS).where(of_job(checkpoints, job_id)).order_by(checkpoints.c.seq)
     with db.read() as connection:
         return [Checkpoint(**row) for row in connection.execute(query).mappings()]
-
-
-def list_resumable(db: Database, job_id: str) -> list[Checkpoint]:
-    """Return the checkpoints that an attempt can resume from, newest first."""
-    with db.read() as connection:
-        rows = connection.execute(_resumable(of_job(checkpoints, job_id))).mappings()
-        return [Checkpoint(**row) for row in rows]
 
 
 def get_checkpoint(db: Database, job_id: str, name: str) -> Checkpoint | None:
@@ -35,23 +28,3 @@ def get_checkpoint(db: Database, job_id: str, name: str) -> Checkpoint | None:
     with db.read() as connection:
         row = connection.execute(query).mappings().one_or_none()
     return Checkpoint(**row) if row else None
-
-
-def newest_resumable(connection: Connection, seq: int) -> Checkpoint | None:
-    """Return what a new attempt of job number `seq` resumes from; None where it starts afresh."""
-    row = connection.execute(_resumable(checkpoints.c.job_seq == seq).limit(1)).mappings().one_or_none()
-    return Checkpoint(**row) if row else None
-
-
-def best_of(connection: Connection, seq: int, best: Json | None) -> Checkpoint | None:
-    """Return the checkpoint that `best` of job number `seq` names; None where it names none that is there."""
-    name = best["checkpoint"] if best else None
-    query = select(*COLUMNS).where(checkpoints.c.job_seq == seq, checkpoints.c.id == name)
-    row = connection.execute(query).mappings().one_or_none()
-    return Checkpoint(**row) if row else None
-
-
-def _resumable(job: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
-    return (
-        select(*COLUMNS).where(job, checkpoints.c.state_path.is_not(None)).order_by(checkpoints.c.seq.desc())
-    )

@@ -1,7 +1,10 @@
 import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from sqlite3 import SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
@@ -15,6 +18,7 @@ from app.store.errors import StoreUnavailable
 _BEGIN_MODE = "begin_mode"
 _NEWS = "news"
 _BUSY_MILLISECONDS = 10_000
+_LOOK_AGAIN_SECONDS = (0.001, 0.005)
 
 # A threaded server answers up to 40 requests at once, and each holds at most one connection.
 _POOL_SIZE, _POOL_OVERFLOW = 8, 32
@@ -45,13 +49,19 @@ class Database:
     """One database, SQLite or PostgreSQL. Connects on first use, never when it is made."""
 
     def __init__(
-        self, url: str, *, foreign_keys: bool = True, on_news: Callable[[], None] | None = None
+        self,
+        url: str,
+        *,
+        foreign_keys: bool = True,
+        on_news: Callable[[], None] | None = None,
+        on_full: Callable[[], None] | None = None,
     ) -> None:
         """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables.
 
-        `on_news` is called after each transaction with something in it for workers, see `tell_workers`.
+        `on_news` is called after each transaction with something in it for workers, see `tell_workers`, and
+        `on_full` after each that failed because the database's disk is full.
         """
-        self._on_news = on_news
+        self._on_news, self._on_full = on_news, on_full
         sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = create_engine(
             url,
@@ -71,18 +81,32 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection for queries, which all see the same state; no write of it is kept."""
-        with _answering(), self._reading.connect() as connection:
+        with self._answering(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
-        with _answering(), self._writing.begin() as connection:
+        with self._answering(), self._writing.begin() as connection:
             connection.info.pop(_NEWS, None)  # of one that was rolled back
             yield connection
             news = connection.info.pop(_NEWS, False)
         if news and self._on_news is not None:
             self._on_news()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn the drivers' many ways to say that a database is locked, full or away into one error."""
+        try:
+            yield
+        except (OperationalError, InterfaceError, TimeoutError) as error:
+            if self._on_full is not None and _is_full(error):
+                self._on_full()
+            raise StoreUnavailable from error
+        except DatabaseError as error:
+            if type(error) is not DatabaseError:  # its kinds, as a broken constraint, are the caller's
+                raise
+            raise StoreUnavailable from error  # a file that is damaged, or no database at all
 
     def ping(self) -> None:
         """Ask the database for an answer.
@@ -103,19 +127,11 @@ def tell_workers(connection: Connection) -> None:
     connection.info[_NEWS] = True
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn the drivers' many ways to say that a database is locked, full or away into one error."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, TimeoutError) as error:
-        raise StoreUnavailable from error
-    except DatabaseError as error:
-        if (
-            type(error) is not DatabaseError
-        ):  # its kinds, as a constraint that does not hold, are the caller's
-            raise
-        raise StoreUnavailable from error  # a file that is damaged, or no database at all
+def _is_full(error: Exception) -> bool:
+    """Say whether the disk has no room for the database, or for what it needs to be read."""
+    cause = getattr(error, "orig", None)
+    codes = {SQLITE_FULL, SQLITE_IOERR_SHMSIZE}
+    return getattr(cause, "sqlite_errorcode", None) in codes or getattr(cause, "sqlstate", None) == "53100"
 
 
 def _listen(engine: Engine, *, foreign_keys: bool) -> None:
@@ -132,5 +148,34 @@ def _listen(engine: Engine, *, foreign_keys: bool) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A transaction that begins as a reader and then writes fails at once if another wrote meanwhile.
-        mode = connection.get_execution_options().get(_BEGIN_MODE, "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        mode = connection.get_execution_options().get(_BEGIN_MODE)
+        if mode is None:
+            connection.exec_driver_sql("BEGIN DEFERRED")
+        else:
+            _begin_writing(connection, mode)
+
+
+def _is_busy(error: OperationalError) -> bool:
+    code: int = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF == SQLITE_BUSY  # the rest says why
+
+
+def _begin_writing(connection: Connection, mode: str) -> None:
+    """Begin as soon as nobody else writes, or fail as SQLite does once it has waited long enough.
+
+    SQLite itself looks less and less often while it waits, ten times a second in the end. With many writers,
+    of whom one or another has the lock whenever it looks, it gives up on somebody now and then.
+    """
+    deadline = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql(f"BEGIN {mode}")
+                break
+            except OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(*_LOOK_AGAIN_SECONDS))
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")

@@ -11,6 +11,8 @@ StoreError
 ├── ExperimentNotEnded   only experiments whose jobs have ended can be deleted
 ├── NotRetryable         only failed and cancelled jobs can be tried again
 ├── AlreadyRetried       an experiment tries a variant with a seed once at a time
+├── CheckpointGone       the checkpoint that a branch is to start from is not there any more
+├── StillBranched        a job that has not ended starts from a checkpoint of what is to be deleted
 ├── LeaseLost            the attempt no longer holds its job
 └── StoreUnavailable     the database does not answer
 """
@@ -108,6 +110,24 @@ class AlreadyRetried(StoreError):
         super().__init__(f"job {other} has the place of job {job_id} in its experiment, and has not ended")
         self.job_id = job_id
         self.other = other
+
+
+class CheckpointGone(StoreError):
+    """There is no checkpoint `checkpoint_id` any more."""
+
+    def __init__(self, checkpoint_id: str) -> None:
+        super().__init__(f"checkpoint {checkpoint_id} is not there any more")
+        self.checkpoint_id = checkpoint_id
+
+
+class StillBranched(StoreError):
+    """Job `branch` starts from a checkpoint of what is to be deleted, and has not ended."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(
+            f"job {branch} starts from a checkpoint of it, and has not ended: wait for it, or cancel it"
+        )
+        self.branch = branch
 
 
 class LeaseLost(StoreError):

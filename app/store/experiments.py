@@ -4,6 +4,7 @@ from dataclasses import asdict, fields
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from app.store.branches import check_not_branched
 from app.store.database import Database, db_now
 from app.store.errors import ExperimentNotEnded, IdempotencyConflict, UnknownCursor
 from app.store.jobs import insert_job
@@ -129,6 +130,7 @@ def delete_experiment(db: Database, experiment_id: str) -> list[str]:
     Raises:
         ExperimentNotFound: there is no such experiment.
         ExperimentNotEnded: a job of it has not ended.
+        StillBranched: a job that has not ended starts from a checkpoint of one of its jobs.
     """
     of_it = jobs.c.experiment == experiment_id
     with db.write() as connection:
@@ -137,6 +139,9 @@ def delete_experiment(db: Database, experiment_id: str) -> list[str]:
         count = connection.execute(going).scalar_one()
         if count:
             raise ExperimentNotEnded(experiment_id, count)
-        ids = connection.execute(select(jobs.c.id).where(of_it)).scalars().all()
+        # Locked, as is who makes a branch of one of them.
+        of_it_locked = select(jobs.c.id).where(of_it).order_by(jobs.c.seq).with_for_update()
+        ids = connection.execute(of_it_locked).scalars().all()
+        check_not_branched(connection, of_it)
         connection.execute(delete(experiments).where(experiments.c.id == experiment_id))
     return list(ids)

@@ -4,6 +4,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from app.store.branches import check_not_branched, hold
 from app.store.database import Database, db_now, tell_workers
 from app.store.errors import AlreadyRetried, IdempotencyConflict, NotEnded, UnknownCursor
 from app.store.events import add_event
@@ -14,6 +15,8 @@ from app.store.tables import job_metadata, jobs
 from app.store.transitions import lock, lock_experiment
 
 _ERROR_COLUMNS = ("error_code", "error_message", "error_param")
+_OF_A_RETRY = ("branched_from", "experiment", "variant", "seed")
+_LINEAGE = ("parent", "branched_from")
 
 
 def create_job(
@@ -26,10 +29,14 @@ def create_job(
     priority: int = 0,
     max_attempts: int = 3,
     parent: Job | None = None,
+    branched_from: str | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> tuple[Job, bool]:
-    """Store a queued job, its metadata and its first event. It takes the place of `parent` in an experiment.
+    """Store a queued job, its metadata and its first event.
+
+    With `branched_from`, a checkpoint, it is a branch of `parent`, else another try of it, which starts from
+    what that started from and takes its place in an experiment.
 
     Returns:
         The job, and whether it is new: false where the key was used before with the same request.
@@ -38,6 +45,7 @@ def create_job(
         IdempotencyConflict: the key was used before with another request.
         ExperimentNotFound: the parent's experiment is gone.
         AlreadyRetried: another job has the parent's place there, and has not ended.
+        CheckpointGone: the checkpoint that it is to start from is not there any more.
     """
     row: Json = {
         "name": name,
@@ -49,13 +57,15 @@ def create_job(
         "request_hash": request_hash,
     }
     if parent is not None:
-        place = {name: getattr(parent, name) for name in ("experiment", "variant", "seed")}
-        row |= {"parent": parent.id, **place}
+        row |= {"parent": parent.id, "branched_from": branched_from}
+        row |= {} if branched_from else {name: getattr(parent, name) for name in _OF_A_RETRY}
     try:
         with db.write() as connection:
-            if parent is not None and parent.experiment is not None:
-                lock_experiment(connection, parent.experiment)
+            if parent is not None and row.get("experiment") is not None:
+                lock_experiment(connection, row["experiment"])
                 _check_place(connection, parent)
+            if row.get("branched_from") is not None:
+                hold(connection, row["branched_from"])
             return insert_job(connection, row, metadata or {}), True
     except IntegrityError:
         earlier = find_earlier(db, idempotency_key, request_hash)
@@ -133,11 +143,13 @@ def delete_job(db: Database, job_id: str) -> None:
     Raises:
         JobNotFound: there is no such job.
         NotEnded: the job has not ended.
+        StillBranched: a job that has not ended starts from a checkpoint of it.
     """
     with db.write() as connection:
         current = lock(connection, job_id)
         if current not in ENDED:
             raise NotEnded(job_id, current)
+        check_not_branched(connection, jobs.c.id == job_id)
         connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
 
@@ -170,7 +182,8 @@ def insert_job(connection: Connection, values: Mapping[str, object], metadata: M
     pairs = [{"job_seq": job["seq"], "key": key, "value": value} for key, value in metadata.items()]
     if pairs:
         connection.execute(insert(job_metadata), pairs)
-    add_event(connection, job["seq"], "job.created", job["status_reason"])
+    lineage = {name: job[name] for name in _LINEAGE if job[name] is not None}
+    add_event(connection, job["seq"], "job.created", job["status_reason"], data=lineage)
     tell_workers(connection)
     return _job(job, dict(metadata))
 

@@ -1,3 +1,5 @@
+import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
@@ -48,6 +50,24 @@ def close_attempt(connection: Connection, seq: int, number: int, outcome: Outcom
         .where(attempts.c.job_seq == seq, attempts.c.number == number)
         .values(ended_at=db_now(), outcome=outcome, reason=reason)
     )
+
+
+class Sweeper:
+    """Takes jobs back from lost workers, to be asked every `interval` seconds: a few times in a lease.
+
+    Where the machine was asleep, or its clock was put forward, all leases have run out at once. The sweeper
+    then waits for its next turn, until which those who live have renewed theirs.
+    """
+
+    def __init__(self, db: Database, lease_seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives seconds that count while the machine sleeps, as the database's does."""
+        self._db, self._clock, self.interval = db, clock, lease_seconds / 4
+        self._ahead = self._clock() - time.monotonic()
+
+    def sweep(self) -> list[str]:
+        """Take back what `sweep` does, unless time has leapt since the last turn."""
+        before, self._ahead = self._ahead, self._clock() - time.monotonic()
+        return [] if abs(self._ahead - before) > self.interval else sweep(self._db)
 
 
 def sweep(db: Database) -> list[str]:

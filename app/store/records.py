@@ -38,6 +38,7 @@ class Job:
     worker: str | None
     lease_until: float | None
     parent: str | None
+    branched_from: str | None
     spec: Json
     resolved_spec: Json
     progress: Json | None
@@ -142,6 +143,39 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class NewState:
+    """The file of a state within an epoch, complete on disk, after `step` steps of it."""
+
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    step: int
+    path: str
+    size: int
+    sha256: str
+    id: str = field(default_factory=lambda: new_id("state"))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state within an epoch as stored; `after_seq` is the checkpoint that was the newest then, or 0."""
+
+    id: str
+    attempt: int
+    stage: str
+    stage_index: int
+    epoch: int
+    global_epoch: int
+    step: int
+    after_seq: int
+    path: str
+    size: int
+    sha256: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class NewReport:
     """The files of a report, complete on disk, and the weights that it is about.
 
@@ -174,18 +208,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry.
-
-    `resume` is the checkpoint that the attempt goes on from, and `best` the job's best one so far.
-    """
+    """A worker's hold on a job; `attempt` is the fencing number that all its writes carry."""
 
     job_id: str
     seq: int
     attempt: int
     worker: str
     resolved_spec: Json
-    resume: Checkpoint | None
-    best: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection, delete, insert
 
+from app.store.branches import branched
 from app.store.checkpoints import COLUMNS
 from app.store.database import Database, db_now
 from app.store.events import add_event
@@ -87,12 +88,15 @@ def drop_checkpoints(
 ) -> list[Checkpoint]:
     """Delete checkpoints of the claimed job; return those that were there, whose files can now be deleted.
 
+    One that a branch starts from which has not ended is not deleted.
+
     Raises:
         LeaseLost: the attempt no longer holds the job.
     """
     drop = (
         delete(checkpoints)
         .where(checkpoints.c.job_seq == claim.seq, checkpoints.c.id.in_(ids))
+        .where(checkpoints.c.id.not_in(branched(ids)))
         .returning(*COLUMNS)
     )
     with db.write() as connection:

@@ -84,6 +84,7 @@ jobs = Table(
     Column("worker", String(64)),
     Column("lease_until", Double),
     Column("parent", String(64)),  # no foreign key: the parent may be deleted
+    Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
     Column("spec", _JSON, nullable=False),
     Column("resolved_spec", _JSON, nullable=False),
     Column("progress", _JSON),
@@ -110,6 +111,7 @@ Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
 Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
+Index("ix_jobs_branched_from", jobs.c.branched_from, jobs.c.status)
 Index("ix_jobs_finished_at", jobs.c.finished_at)
 
 job_metadata = Table(
@@ -185,6 +187,25 @@ checkpoints = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_checkpoints_job", checkpoints.c.job_seq, checkpoints.c.seq)
+
+# Where the job could go on in the middle of an epoch, if anywhere. There is one at most.
+states = Table(
+    "states",
+    metadata,
+    _job_seq(primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("attempt", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("stage_index", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("global_epoch", Integer, nullable=False),  # this epoch counted, too
+    Column("step", Integer, nullable=False),
+    Column("after_seq", BigInteger, nullable=False),  # of the newest checkpoint then; 0 where there was none
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
 
 reports = Table(
     "reports",

@@ -119,8 +119,11 @@ class Loader:
         """These samples in this order."""
         return self._give([[(i, 0) for i in batch] for batch in batches_of(indices, self.batch_size)])
 
-    def drawn(self, batches: Batches, seed: int, stage: int, epoch: int) -> Iterator[Batch]:
-        """These batches with the views of that epoch. An image that stands twice has two views."""
+    def drawn(self, batches: Batches, seed: int, stage: int, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """These batches with the views of that epoch, from number `first` on.
+
+        An image that stands twice has two views.
+        """
         times: Counter[int] = Counter()
         keys: list[list[Key]] = []
         for batch in batches:
@@ -129,7 +132,7 @@ class Loader:
                 again = (times[index],) if times[index] else ()
                 keys[-1].append((index, derive(seed, "augment", stage, epoch, index, *again)))
                 times[index] += 1
-        return self._give(keys)
+        return self._give(keys[first:])
 
     def _give(self, batches: list[list[Key]]) -> Iterator[Batch]:
         if self._loader is None:

@@ -44,6 +44,12 @@ class Tally(Protocol):
     def figures(self) -> dict[str, float]:
         """The figures over all that was counted; `loss` is among them."""
 
+    def to_state(self) -> dict[str, Any]:
+        """All that was counted: plain values, and tensors on the CPU."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what `to_state` gave."""
+
 
 class Objective(Protocol):
     """An objective of a run. Labels are int64 (N,), or float32 (N, classes) where an image has several.

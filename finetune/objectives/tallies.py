@@ -1,6 +1,7 @@
 """An epoch's training figures, whatever the objective."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,18 @@ class LossAndShare:
         self._so += so
         self._of += of
         self._counted = self._counted + count
+
+    def to_state(self) -> dict[str, Any]:
+        """See `Tally`."""
+        counted = self._counted.cpu() if isinstance(self._counted, Tensor) else self._counted
+        sums = {"loss": self._loss, "so": self._so, "of": self._of}
+        return {"counted": counted, **{name: value.clone().cpu() for name, value in sums.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Tally`."""
+        device, counted = self._loss.device, state["counted"]
+        self._counted = counted.to(device) if isinstance(counted, Tensor) else counted
+        self._loss, self._so, self._of = (state[name].to(device) for name in ("loss", "so", "of"))
 
     def figures(self) -> dict[str, float]:
         """The figures over all that was counted."""

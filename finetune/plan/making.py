@@ -89,7 +89,7 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
-        options=[*table.sampling.said, *_options(stage), *_anew(table)],
+        options=[*table.sampling.said, *_options(stage), *_of_job(spec, stage), *_anew(table)],
         groups=[
             PlannedGroup(
                 name=group.name,
@@ -157,6 +157,17 @@ def _options(stage: StageSpec) -> list[str]:
         )
     if stage.restore == "best":
         said.append("the next stage begins with this one's best weights")
+    return said
+
+
+def _of_job(spec: ResolvedSpec, stage: StageSpec) -> list[str]:
+    """What the job asks of each of its stages."""
+    said, every = [], spec.checkpoints.every_steps
+    if every is not None:
+        said.append(f"saves within epochs, after every {every} steps")
+    if spec.on_oom == "halve_batch":
+        half, batches = spec.batch_size // 2, 2 * stage.accumulate
+        said.append(f"out of memory: batches of {half} images, a step for every {batches}")
     return said
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from finetune.spec.halving import halving_problem
 from finetune.spec.job import ResolvedSpec
 from finetune.spec.objectives import METRICS, BinaryCrossEntropy, Triplet
 from finetune.spec.problems import Problem
@@ -30,6 +31,9 @@ def _of_job(spec: ResolvedSpec, stage_path: Callable[[int], str]) -> Iterator[Pr
     if spec.checkpoints.weights == "ema" and not any(stage.ema for stage in spec.stages):
         message = 'weights "ema" needs a stage with an ema: set one, or take "raw"'
         yield Problem("checkpoints.weights", message, "no_ema")
+    unfit = halving_problem(spec) if spec.on_oom == "halve_batch" else None
+    if unfit:
+        yield Problem("on_oom", f'"halve_batch" {unfit}', "cannot_halve")
     if spec.stages[-1].restore == "best":
         message = "the last stage has none after it to begin with its best weights: leave restore out"
         yield Problem(f"{stage_path(len(spec.stages) - 1)}.restore", message, "no_next_stage")

@@ -96,13 +96,15 @@ class CheckpointSpec(Part):
     """How many checkpoints are kept, by which metric the best is chosen, and whose weights they hold.
 
     `metric` null is the objective's first: val_accuracy, val_map or val_recall@1. With `weights` "ema" they
-    hold the moving average where a stage has one, and its figures choose the best.
+    hold the moving average where a stage has one, and its figures choose the best. With `every_steps` a state
+    is saved within epochs, too, after each so many steps: a job that loses its worker repeats fewer.
     """
 
     keep_last: Annotated[int, Field(ge=1, le=1000)] = 1
     keep_best: Annotated[int, Field(ge=1, le=1000)] = 1
     metric: Metric | None = None
     weights: Literal["raw", "ema"] = "raw"
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
 
 
 class RangeTest(Part):
@@ -153,6 +155,11 @@ class JobSpec(Part):
         "features are computed once: faster, equal but for rounding.",
     )
     checkpoints: CheckpointSpec = Field(default=CheckpointSpec())
+    on_oom: Literal["fail", "halve_batch"] = Field(
+        default="fail",
+        description="What becomes of a job whose steps do not fit into memory. halve_batch: its worker tries "
+        "once more with half the batch_size and twice the accumulate, which make the same steps.",
+    )
     range_test: RangeTest | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3

@@ -11,6 +11,8 @@ from finetune.spec.objectives import Metric
 from finetune.spec.optimizers import Optimizer, Sgd
 from finetune.spec.schedules import Listed, Logspace, LrPlan, OneCycle
 
+MOST_ACCUMULATED = 10_000  # batches
+
 
 class FreezeNone(Part):
     """Nothing is frozen."""
@@ -88,7 +90,7 @@ class StageSpec(Part):
         default="shuffle",
         description="Every image once an epoch, or every class equally often, its images in turn.",
     )
-    accumulate: Annotated[int, Field(ge=1, le=10_000)] = Field(
+    accumulate: Annotated[int, Field(ge=1, le=MOST_ACCUMULATED)] = Field(
         default=1, description="Batches whose gradients make one step."
     )
     ema: Ema | None = None

@@ -136,6 +136,23 @@ def test_checkpoints_say_which_is_best(api, client):
     ]
 
 
+@pytest.mark.parametrize("call", ["pause", "resume", "retry"])
+def test_a_job_is_paused_resumed_and_tried_again(api, client, make_job, call):
+    api.on("POST", f"/v1/jobs/job_1/{call}", make_job("queued", id="job_2"))
+    assert getattr(client, call)("job_1").id == "job_2"
+    assert api.paths() == [f"POST /v1/jobs/job_1/{call}"]
+
+
+def test_a_branch_sends_its_checkpoint_its_patch_and_its_key(api, client, make_job):
+    made = make_job("queued", id="job_2", parent="job_1", branched_from="ckpt_1")
+    api.on("POST", "/v1/jobs/job_1/branch", api.Reply(made, 201))
+    patch = {"recipe": {"name": "joint"}}
+    job = client.branch("job_1", patch, "ckpt_1", idempotency_key="k1")
+    assert (job.id, job.parent, job.branched_from) == ("job_2", "job_1", "ckpt_1")
+    assert api.requests[0].json == {"checkpoint": "ckpt_1", "patch": patch}
+    assert api.requests[0].headers["idempotency-key"] == "k1"
+
+
 def test_delete_takes_an_answer_without_a_body(api, client):
     api.on("DELETE", "/v1/jobs/job_1", api.Reply(status=204))
     client.delete("job_1")

@@ -417,3 +417,13 @@ def test_a_fill_that_breaks_in_the_middle_leaves_nothing_and_says_so(cache, erro
     with pytest.raises(error, match="broke"):
         cache.fill("things", "a", 2 * KILOBYTE.nbytes, parts())
     assert files(cache.root) == []
+
+
+def test_it_gives_up_as_much_as_is_asked_for_of_what_was_idle_for_longest(cache):
+    fill(cache, 8)
+    cache.shrink(2500)
+    assert held(cache, 8) == [3, 4, 5, 6, 7]
+    assert int((cache.root / ".total").read_text()) == size(cache.root) == 5 * 1024
+    cache.shrink(10**9)
+    assert held(cache, 8) == []
+    Cache(cache.root / "absent", 1024).shrink(1)

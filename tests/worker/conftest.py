@@ -26,6 +26,7 @@ from finetune.events import (
     ReportFiles,
     ReportReady,
     RunEnded,
+    StateSaved,
 )
 from finetune.recipes import resolve
 from finetune.spec.job import JobSpec
@@ -46,12 +47,17 @@ class FakeAttempt:
 
     order: Order
     acknowledged: int = 0
+    asked: int = 0  # to save and end
+    obeys: bool = True
     stopped: int = 0
     waited: bool = False
+    busy: float | None = None
+    timeouts: list[float] = field(default_factory=list)
     _said: "queue.Queue[Message | AttemptGone]" = field(default_factory=queue.Queue)
 
     def receive(self, timeout: float, bell: Doorbell) -> Message | None:
         """See `worker.engine.Attempt`. A queue cannot be waited for together with a bell: it looks often."""
+        self.timeouts.append(timeout)
         try:
             said = self._said.get(timeout=min(timeout, 0.02))
         except queue.Empty:
@@ -68,7 +74,17 @@ class FakeAttempt:
         """See `worker.engine.Attempt`."""
         self.waited = True
 
-    def stop(self, grace: float) -> None:
+    def busy_seconds(self) -> float | None:
+        """See `worker.engine.Attempt`."""
+        return self.busy
+
+    def save(self) -> None:
+        """See `worker.engine.Attempt`."""
+        self.asked += 1
+        if self.obeys:
+            self.say(AttemptGone("its process ended with exit code 0"))
+
+    def stop(self) -> None:
         """See `worker.engine.Attempt`."""
         self.stopped += 1
 
@@ -96,6 +112,14 @@ class FakeAttempt:
             weights, _sha256(weights), 9, state, _sha256(state), 7, "val_accuracy", accuracy, best
         )
         self.say(EpochEnded(record, files))
+
+    def state(self, epoch: int, step: int) -> Path:
+        """Writes the file of a state within an epoch and tells of it."""
+        self.order.folder.mkdir(parents=True, exist_ok=True)
+        path = self.order.folder / f"epoch-{epoch:05d}-step-{step:07d}.state.pt"
+        path.write_bytes(b"state %d %d" % (epoch, step))
+        self.say(StateSaved("all", 0, epoch, epoch, step, path, _sha256(path), path.stat().st_size))
+        return path
 
     def report(self, weights: Path) -> ReportReady:
         """Writes a report on a checkpoint and tells of it."""

@@ -68,13 +68,15 @@ def test_an_attempt_that_comes_after_a_report_puts_its_own_in_the_place_of_it(
 def test_an_order_names_the_best_checkpoint_of_the_attempts_before(post, hire, artifacts, db):
     job = post(checkpoints={"keep_last": 1, "keep_best": 1})
     worker = hire()
-    assert (worker.attempt(1).order.best_weights, worker.attempt(1).order.best_sha256) == (None, None)
+    assert worker.attempt(1).order.points == ()
     worker.attempt(1).epoch(1, 0.75)
     worker.attempt(1).epoch(2, 0.5, best=False)
     worker.attempt(1).say(AttemptGone("its process was ended by SIGKILL"))
-    order = worker.attempt(2).order
+    newest, before = worker.attempt(2).order.points
     best = get_checkpoint(db, job, "best")
     assert best is not None
-    assert order.best_weights == artifacts / job / "attempt-1" / "epoch-00001.safetensors"
-    assert order.best_sha256 == best.sha256
-    assert order.resume_weights == artifacts / job / "attempt-1" / "epoch-00002.safetensors"
+    for point in (newest, before):
+        assert point.best == artifacts / job / "attempt-1" / "epoch-00001.safetensors"
+        assert point.best_sha256 == best.sha256
+    assert newest.weights == artifacts / job / "attempt-1" / "epoch-00002.safetensors"
+    assert before.weights == before.best

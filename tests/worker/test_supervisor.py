@@ -149,7 +149,7 @@ def test_order_holds_all_that_an_attempt_needs(post, hire, artifacts, look):
     assert order.spec == look(job).resolved_spec
     assert order.folder == artifacts / job / "attempt-1"
     assert order.backbones == ("zoo:tiny",)
-    assert (order.resume_weights, order.resume_state, order.job_file) == (None, None, None)
+    assert (order.points, order.job_file) == ((), None)
     assert (order.cache_dir, order.cache_bytes) == (artifacts.parent / "cache", 1000)
     assert order.checks_dir == artifacts.parent / "checks"
     assert order.feature_memory_bytes == 500
@@ -223,8 +223,10 @@ def test_paused_job_goes_on_from_its_last_epoch_when_it_is_resumed(db, post, hir
     order = worker.attempt(2).order
     assert order.attempt == 2
     assert order.folder == artifacts / job / "attempt-2"
-    assert order.resume_weights == artifacts / job / "attempt-1" / "epoch-00001.safetensors"
-    assert order.resume_state == artifacts / job / "attempt-1" / "epoch-00001.state.pt"
+    (point,) = order.points
+    assert point.weights == artifacts / job / "attempt-1" / "epoch-00001.safetensors"
+    assert point.state == artifacts / job / "attempt-1" / "epoch-00001.state.pt"
+    assert point.best == point.weights
     worker.attempt(2).epoch(2)
     worker.attempt(2).succeed()
     becomes(job, Status.SUCCEEDED)

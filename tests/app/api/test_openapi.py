@@ -13,6 +13,7 @@ CALLS = {
     ("post", "/v1/jobs/{job_id}/pause"),
     ("post", "/v1/jobs/{job_id}/resume"),
     ("post", "/v1/jobs/{job_id}/retry"),
+    ("post", "/v1/jobs/{job_id}/branch"),
     ("post", "/v1/jobs/{job_id}/predict"),
     ("get", "/v1/jobs/{job_id}/metrics"),
     ("get", "/v1/jobs/{job_id}/events"),
@@ -138,6 +139,21 @@ def test_examples_of_experiments_are_sound(api, calls):
         response = api.post("/v1/experiments", json={**body, "spec": spec, "seeds": [0]})
         assert response.status_code == 201, response.text
         api.post(f"/v1/experiments/{response.json()['id']}/cancel")
+
+
+def test_examples_of_branches_are_sound(api, calls, hold, write_epoch):
+    call = calls["post", "/v1/jobs/{job_id}/branch"]
+    (content,) = call["requestBody"]["content"].values()
+    assert len(examples(content)) == 2
+    held = hold()
+    checkpoint = write_epoch(held, 1)
+    (answer,) = examples(call["responses"]["201"]["content"]["application/json"])
+    for body in examples(content):
+        body |= {} if body["checkpoint"] == "last" else {"checkpoint": checkpoint.id}
+        response = api.post(f"/v1/jobs/{held.job_id}/branch", json=body)
+        assert response.status_code == 201, response.text
+        assert set(response.json()) == set(answer)
+        api.post(f"/v1/jobs/{response.json()['id']}/cancel")
 
 
 def test_examples_of_answers_have_the_fields_of_real_ones(

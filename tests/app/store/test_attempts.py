@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -14,22 +12,10 @@ from app.store.errors import LeaseLost, TransitionRefused
 from app.store.events import list_events
 from app.store.jobs import counts_by_status
 from app.store.leases import sweep
-from app.store.records import JobError, NewCheckpoint
-from app.store.reports import record_epoch
+from app.store.records import JobError
 from app.store.states import Status
 from app.store.tables import attempts
 from tests.databases import only_sqlite
-
-CLAIM_ALL = """
-import sys
-from app.store.attempts import claim
-from app.store.database import Database
-db = Database(sys.argv[1])
-sys.stdin.readline()
-while claimed := claim(db, sys.argv[2], 60):
-    print(claimed.job_id)
-db.dispose()
-"""
 
 
 def _attempts(db):
@@ -60,7 +46,7 @@ def test_claimed_job_is_running_with_a_lease_and_an_attempt(db, post, reread, ta
     held = take("w1", 60.0)
     running = reread(job)
     assert (held.job_id, held.seq, held.attempt, held.worker) == (job.id, job.seq, 1, "w1")
-    assert (held.resolved_spec, held.resume) == ({"seed": 7}, None)
+    assert held.resolved_spec == {"seed": 7}
     assert (running.status, running.attempt, running.worker) == (Status.RUNNING, 1, "w1")
     assert running.lease_until == pytest.approx(running.started_at + 60)
     (attempt,) = _attempts(db)
@@ -88,41 +74,6 @@ def test_eight_threads_claim_each_of_a_hundred_jobs_once(db, post):
         taken = [job for jobs in pool.map(claim_all, map(str, range(8))) for job in jobs]
     assert len(taken) == 100
     assert set(taken) == made
-
-
-def test_four_processes_claim_each_of_a_hundred_jobs_once(db, url, post):
-    made = {post().id for _ in range(100)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", CLAIM_ALL, url, f"w{number}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    taken = [job for process in started for job in process.communicate()[0].split()]
-    assert all(process.returncode == 0 for process in started)
-    assert len(taken) == 100
-    assert set(taken) == made
-
-
-def test_next_attempt_resumes_from_the_newest_checkpoint_with_a_state(db, post, take):
-    post()
-    first = take()
-    for epoch in (1, 2, 3):
-        record = {"stage": "head", "stage_index": 0, "epoch": epoch, "global_epoch": epoch}
-        state = f"state-{epoch}" if epoch < 3 else None
-        record_epoch(db, first, 60, record, NewCheckpoint(f"weights-{epoch}", 1, "x", state))
-    release(db, first, "shutting down")
-    second = take("w2")
-    assert second.attempt == 2
-    assert second.resume is not None
-    assert (second.resume.state_path, second.resume.global_epoch) == ("state-2", 2)
 
 
 def test_heartbeat_extends_the_lease_and_stores_progress(db, post, reread, take):

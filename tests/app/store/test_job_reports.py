@@ -68,17 +68,6 @@ def test_an_old_attempt_writes_no_report_and_no_event(db, held, take):
     assert list_events(db, job.id) == events
 
 
-def test_a_claim_names_the_best_checkpoint_and_the_newest_one(db, held, take):
-    _, claim, best = held
-    newest = NewCheckpoint("a/weights-2", 10, "ef", "a/state-2", 20, "cd")
-    record_epoch(db, claim, 60, _epoch(2), newest)
-    assert (claim.best, claim.resume) == (None, None)
-    release(db, claim, "given back")
-    again = take("w2")
-    assert (again.best.id, again.best.path, again.best.sha256) == (best.id, "a/weights-1", "ab")
-    assert again.resume.id == newest.id
-
-
 def test_a_deleted_job_has_no_report(db, held):
     job, claim, _ = held
     record_report(db, claim, 60, _report(1), "ready", {})

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from sqlalchemy import select
 
@@ -5,7 +7,7 @@ from app.store.attempts import claim, heartbeat
 from app.store.controls import cancel_job, pause_job
 from app.store.errors import LeaseLost
 from app.store.events import list_events
-from app.store.leases import _sweep_one, lose, sweep
+from app.store.leases import Sweeper, _sweep_one, lose, sweep
 from app.store.records import JobError
 from app.store.states import Status
 from app.store.tables import attempts, jobs
@@ -100,6 +102,19 @@ def test_row_that_was_renewed_after_it_was_read_is_not_taken_back(db, post, take
     with db.write() as connection:
         assert not _sweep_one(connection, stale)
     assert reread(job).status is Status.RUNNING
+
+
+@pytest.mark.parametrize("leap", [3600.0, -3600.0])
+def test_sweeper_whose_machine_was_asleep_lets_those_who_live_renew_first(db, post, take, reread, leap):
+    asleep = 0.0
+    sweeper = Sweeper(db, 40.0, lambda: time.time() + asleep)
+    lives, lost = post(priority=1), post()
+    held, _ = take(lease_seconds=-1.0), take(lease_seconds=-1.0)
+    asleep = leap
+    assert sweeper.sweep() == []
+    heartbeat(db, held, 60.0)
+    assert sweeper.sweep() == [lost.id]
+    assert (reread(lives).status, reread(lives).lost_attempts) == (Status.RUNNING, 0)
 
 
 def test_sweeping_twice_charges_once(db, post, take, reread):

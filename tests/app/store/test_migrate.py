@@ -198,7 +198,8 @@ def _fill(db):
             connection.exec_driver_sql(statement)
 
 
-LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports"}  # columns of later revisions
+# Columns of later revisions.
+LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports", "branched_from"}
 
 
 def _rows(db, tables):

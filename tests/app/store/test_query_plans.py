@@ -8,6 +8,7 @@ from app.store.events import list_events
 from app.store.experiments import list_experiments, list_trials
 from app.store.jobs import list_jobs
 from app.store.leases import sweep
+from app.store.reports import drop_checkpoints
 from app.store.states import Status
 from tests.databases import only_sqlite
 
@@ -84,6 +85,14 @@ def test_an_experiment_looks_its_jobs_and_their_checkpoints_up(db, plan, experim
     assert _scans(lines) == []
     assert any("INDEX ix_jobs_experiment (experiment=?)" in line for line in lines), lines
     assert _scans(plan(lambda: list_experiments(db, after=made.id))) == []
+
+
+def test_letting_go_of_checkpoints_looks_branches_up(db, plan, post, take):
+    post(priority=1)
+    held = take()
+    lines = plan(lambda: drop_checkpoints(db, held, 60, ["ckpt_1"]))
+    assert _scans(lines) == []
+    assert any("INDEX ix_jobs_branched_from (branched_from=?" in line for line in lines), lines
 
 
 def test_polls_look_their_rows_up(db, plan, post, take):

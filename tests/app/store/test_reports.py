@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from app.store.attempts import heartbeat
-from app.store.checkpoints import get_checkpoint, list_checkpoints, list_resumable
+from app.store.checkpoints import get_checkpoint, list_checkpoints
 from app.store.controls import cancel_job
 from app.store.epochs import list_epochs
 from app.store.errors import LeaseLost
@@ -176,10 +176,3 @@ def test_checkpoint_of_another_job_is_not_found(db, post, take):
     stored = record_epoch(db, take(), 60, _epoch(1), _files(1))
     assert stored is not None
     assert get_checkpoint(db, other.id, stored.id) is None
-
-
-def test_resumable_checkpoints_are_those_with_a_state_newest_first(db, post, take):
-    job, held = post(), take()
-    for number in (1, 2, 3):
-        record_epoch(db, held, 60, _epoch(number), _files(number, state=number != 2))
-    assert [found.path for found in list_resumable(db, job.id)] == ["weights-3", "weights-1"]

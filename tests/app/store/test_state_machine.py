@@ -23,8 +23,10 @@ from app.store.jobs import create_job, get_job
 from app.store.migrate import migrate
 from app.store.records import Claim, JobError, NewCheckpoint
 from app.store.reports import record_epoch
+from app.store.resuming import list_points
 from app.store.states import ACTIVE, ENDED, TRANSITIONS, Status
 from app.store.tables import jobs as job_table
+from tests.promises import Tried
 
 LEASE = 3600.0
 CANCELLED_AT_ONCE = (Status.QUEUED, Status.PAUSED)
@@ -98,7 +100,8 @@ class Store(RuleBasedStateMachine):
         job = self.jobs[claim.job_id]
         job.status, job.attempt, job.held = Status.RUNNING, job.attempt + 1, claim
         assert claim.attempt == job.attempt
-        assert (claim.resume.global_epoch if claim.resume else 0) == len(job.epochs)
+        points = list_points(self.db, claim)
+        assert (points[0].global_epoch if points else 0) == len(job.epochs)
         return claim
 
     def written(self, claim: Claim | None, write: Callable[[Claim], object]) -> Expected | None:
@@ -288,8 +291,11 @@ def new_url(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterato
         yield copy
 
 
+@pytest.mark.promise("States change by one table alone, whatever is done in whatever order")
 @pytest.mark.timeout(3600)
-def test_the_store_does_what_the_model_says_in_any_order(new_url: Callable[[], str], long: bool) -> None:
+def test_the_store_does_what_the_model_says_in_any_order(
+    new_url: Callable[[], str], long: bool, tried: Tried
+) -> None:
     profile = settings(
         max_examples=2000 if long else 200,
         stateful_step_count=100 if long else 50,
@@ -297,4 +303,5 @@ def test_the_store_does_what_the_model_says_in_any_order(new_url: Callable[[], s
         derandomize=not long,
         suppress_health_check=list(HealthCheck),
     )
+    tried(profile.max_examples)
     run_state_machine_as_test(lambda: Store(new_url), settings=profile)  # type: ignore[arg-type]  # a factory will do

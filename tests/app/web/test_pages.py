@@ -50,6 +50,17 @@ def test_pages_may_load_and_run_nothing(api, post, which):
     assert not re.search(r"""(src|href)=["'](https?:)?//""", response.text)
 
 
+def test_page_of_a_branch_leads_to_where_it_comes_from(api, hold, write_epoch):
+    held = hold()
+    checkpoint = write_epoch(held, 1)
+    patch = {"recipe": {"name": "joint", "epochs": 1}}
+    job = api.post(f"/v1/jobs/{held.job_id}/branch", json={"patch": patch}).json()["id"]
+    page = api.get(f"/jobs/{job}").text
+    assert f'href="/jobs/{held.job_id}"' in page
+    assert checkpoint.id in page
+    api.post(f"/v1/jobs/{job}/cancel")
+
+
 def test_page_of_a_job_shows_its_epochs_and_downloads(api, hold, store, write_epoch):
     held = hold(name="ants & bees")
     checkpoint = write_epoch(held, 1)

@@ -45,6 +45,25 @@ REFUSED = [
         "the last stage has none after it",
     ),
     ([stage(restore="best")], {}, "stages.0.restore", "the last stage has none after it"),
+    (
+        [stage()],
+        {"on_oom": "halve_batch", "batch_size": 7},
+        "on_oom",
+        "an even batch_size of 4 or more",
+    ),
+    (
+        [stage()],
+        {"on_oom": "halve_batch", "batch_size": 2},
+        "on_oom",
+        "an even batch_size of 4 or more",
+    ),
+    ([stage()], {"on_oom": "halve_batch", "objective": TRIPLET}, "on_oom", "tear the triplets of a batch"),
+    (
+        [stage(accumulate=5001)],
+        {"on_oom": "halve_batch"},
+        "on_oom",
+        "which may be 10,000 at most",
+    ),
     ([stage(sampler="balanced")], {"objective": TRIPLET}, "stages.0.sampler", "leave the sampler out"),
     ([stage(mix="mixup")], {"objective": TRIPLET}, "stages.0.mix", "leave mix out"),
     (

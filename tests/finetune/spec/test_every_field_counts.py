@@ -121,6 +121,7 @@ CASES: dict[str, dict[str, Case]] = {
             one_stage({"ema": {}}, checkpoints={"weights": "raw"}),
             one_stage({"ema": {}}, checkpoints={"weights": "ema"}),
         ),
+        "every_steps": ({}, {"checkpoints": {"every_steps": 2}}),
     },
     "Constant": of_schedule({"name": "constant", "lr": 0.05}, lr=0.02),
     "Cosine": of_schedule({"name": "cosine", "lr": 0.05, "end_lr": 0.0}, lr=0.02, end_lr=0.01),
@@ -213,6 +214,7 @@ CASES: dict[str, dict[str, Case]] = {
         "precision": ({}, {"precision": "bf16"}),
         "compile": ({}, {"compile": "off"}),
         "checkpoints": ({}, {"checkpoints": {"keep_last": 3}}),
+        "on_oom": ({}, {"on_oom": "halve_batch"}),
         "range_test": ({}, {"range_test": RANGE}),
     },
     "Joint": of_recipe(
@@ -303,8 +305,16 @@ ELSEWHERE = {
     "JobSpec": {"name", "metadata", "priority", "max_attempts"},  # the server's: tests/app, tests/worker
     "JobWeights": {"job", "checkpoint"},  # looked up by the server: tests/acceptance/test_weights.py
 }
-# The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py.
-SHOWN = {("StageSpec", "gradient_checkpointing"), ("StageSpec", "features_once"), ("JobSpec", "compile")}
+# The same bytes by design, and the plan says it. What "on" does to a run: tests/finetune/test_compiling.py;
+# what is saved within epochs: tests/finetune/test_within_epochs.py; what out of memory leads to:
+# tests/reliability/test_failures.py.
+SHOWN = {
+    ("StageSpec", "gradient_checkpointing"),
+    ("StageSpec", "features_once"),
+    ("JobSpec", "compile"),
+    ("JobSpec", "on_oom"),
+    ("CheckpointSpec", "every_steps"),
+}
 
 
 def parts(base: type[Part] = Part) -> Iterator[type[Part]]:

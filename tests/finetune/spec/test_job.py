@@ -98,7 +98,9 @@ def test_what_is_left_out_has_the_documented_default():
         "keep_best": 1,
         "metric": "val_accuracy",
         "weights": "raw",
+        "every_steps": None,
     }
+    assert spec["on_oom"] == "fail"
     assert (spec["batch_size"], spec["seed"], spec["precision"]) == (32, 0, "auto")
     assert (spec["priority"], spec["max_attempts"], spec["image_size"]) == (0, 3, None)
     (stage,) = spec["stages"]
@@ -131,6 +133,7 @@ NUMBERS = [
     "head.dropout",
     "objective.label_smoothing",
     "checkpoints.keep_last",
+    "checkpoints.every_steps",
     "stages.0.epochs",
     "stages.0.optimizer.momentum",
     "stages.0.optimizer.weight_decay",

@@ -1,0 +1,124 @@
+"""Every operation of one epoch that lasts (write, fsync, rename, commit) fails in each way that it can."""
+
+import json
+import re
+
+import pytest
+
+from app.store.events import list_events
+from tests.reliability.conftest import end
+from tests.reliability.test_kills import check
+
+EPOCH = 3  # the first of the second stage
+CHECKPOINTS = {"every_steps": 4}
+PROMISE = "Whatever write, fsync, rename or commit fails, a job goes on exactly, or says disk_full"
+
+
+@pytest.fixture(scope="module")
+def points(place, uninterrupted, until):
+    """The numbered operations of an epoch, and of letting go of what it has taken the place of."""
+    place.operations.unlink(missing_ok=True)
+    pid = place.work()
+    job = place.post(checkpoints=CHECKPOINTS)
+    until(lambda: place.ended(job), 60, "the job has ended")
+    end(pid)
+    found = [json.loads(line) for line in place.operations.read_text().splitlines()]
+    points = _of_attempt([one for one in found if one["side"] == "attempt"])
+    points += _of_worker([one for one in found if one["side"] == "worker"])
+    kinds = {(one["side"], one["what"]) for one in points}
+    assert kinds == {
+        *(("attempt", what) for what in ("write", "fsync", "rename")),
+        *(("worker", what) for what in ("commit", "remove")),
+    }
+    return points
+
+
+def _of_attempt(found):
+    at = [n for n, one in enumerate(found) if f"epoch-{EPOCH:05d}" in one["about"]]
+    return found[at[0] : at[-1] + 2]  # and the folder's fsync
+
+
+def _of_worker(found):
+    epochs, inside = 0, []
+    for one in found:
+        begins = "INSERT states" in one["about"]
+        if begins and epochs == EPOCH:
+            break
+        if epochs == EPOCH or (epochs == EPOCH - 1 and (begins or inside)):
+            inside.append(one)
+        epochs += "INSERT epochs" in one["about"]
+    return inside
+
+
+@pytest.fixture
+def run(place, proc, until):
+    """Runs a job whose worker fails as planned, with another worker once it is gone; gives the job."""
+
+    def run_job(point, kind):
+        pid = place.work({"side": point["side"], "at": point["at"], "kind": kind})
+        job = place.post(checkpoints=CHECKPOINTS)
+        until(lambda: place.ended(job) or not proc.alive(pid), 60, f"{kind} at {point} is over")
+        if not proc.alive(pid):
+            pid = place.work()
+        until(lambda: place.ended(job), 60, f"the job has ended after {kind} at {point}")
+        end(pid)
+        until(lambda: not proc.alive(pid), 15, "the worker has ended")
+        return job
+
+    return run_job
+
+
+@pytest.mark.promise(PROMISE)
+@pytest.mark.timeout(900)
+def test_gone_at_any_operation_a_job_goes_on_exactly(place, run, points, uninterrupted, tried):
+    for point in points:
+        job = run(point, "exit")
+        assert place.look(job).attempt == 2, f"nothing was interrupted at {point}"
+        check(place, job, uninterrupted)
+        tried(1)
+
+
+@pytest.mark.promise(PROMISE)
+@pytest.mark.timeout(900)
+def test_without_room_for_once_a_job_goes_on_exactly(place, run, points, uninterrupted, tried):
+    for point in points:
+        if point["what"] != "remove":
+            job = run(point, "once")
+            assert place.look(job).attempt == 1
+            check(place, job, uninterrupted)
+            tried(1)
+
+
+@pytest.mark.promise(PROMISE)
+@pytest.mark.timeout(900)
+def test_without_room_for_good_a_job_fails_by_name_and_the_database_says_so(
+    place, run, points, uninterrupted, tried
+):
+    for point in points:
+        if point["what"] == "remove":
+            continue
+        job = run(point, "for good")
+        failed = place.look(job)
+        assert (failed.status, failed.error.code) == ("failed", "disk_full"), point
+        needed = re.search(r"it needs ([\d,]+) bytes and [\d,]+ were free", failed.error.message)
+        assert needed is not None, failed.error.message
+        assert int(needed[1].replace(",", "")) > 1000
+        assert list_events(place.db, job, limit=1000)[-1].type == "job.failed"
+        left = place.outcome(job)
+        assert left.numbers == uninterrupted.numbers[: len(left.numbers)], point
+        assert left.figures == uninterrupted.figures[: len(left.figures)]
+        assert len(left.numbers) in (EPOCH - 1, EPOCH)
+        assert not list((place.artifacts / job).rglob(".*"))
+        tried(1)
+
+
+@pytest.mark.promise(PROMISE)
+def test_with_room_again_the_next_worker_takes_the_next_job(place, run, points, uninterrupted, worker, until):
+    write = next(point for point in points if point["what"] == "write")
+    full = run(write, "for good")
+    assert place.look(full).error.code == "disk_full"
+    again = place.post(checkpoints=CHECKPOINTS)
+    worker()
+    until(lambda: place.ended(again), 60, "the job has ended")
+    check(place, again, uninterrupted)
+    assert (place.home / "reserve").exists()
