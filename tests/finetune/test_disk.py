@@ -37,7 +37,7 @@ def on():
 
 def test_what_is_larger_than_the_room_is_not_begun(on, tmp_path):
     on(Small(free=99))
-    written = []
+    written = list[object]()
     with pytest.raises(DiskFull) as told:
         write_atomically(tmp_path / "new" / "x", written.append, 100)
     assert written == []

@@ -1,6 +1,7 @@
 """Runs that are left in the middle of an epoch: killed after a state was saved, or asked to stop."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ ALL = {
     "early_stopping": {"metric": "val_loss", "patience": 2},
     "max_grad_norm": 1.0,
 }
-CASES = {
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "a head on features, then everything": ([HEAD, ALL], {"batch_size": 5}),
     "three batches a step, the last one of two": ([{**ALL, "accumulate": 3}], {"batch_size": 3}),
     "averages are kept, in fp16": ([ALL], {"checkpoints": {"weights": "ema"}, "precision": "fp16"}),
@@ -84,7 +85,7 @@ def test_killed_after_every_step_a_run_ends_with_the_very_bytes_of_the_uninterru
     make, begin, tmp_path, case
 ):
     whole = list(begin(make(case, None), tmp_path / "whole", keep_all=True))
-    spec, resume, found, states = make(case, 1), None, [], 0
+    spec, resume, found, states = make(case, 1), None, list[EpochEnded](), 0
     for number in range(999):
         events = begin(spec, tmp_path / str(number), resume, keep_all=True)
         event = next(event for event in events if isinstance(event, StateSaved | EpochEnded | RunEnded))
@@ -104,6 +105,7 @@ def test_killed_after_every_step_a_run_ends_with_the_very_bytes_of_the_uninterru
             resume = dataclasses.replace(resume, best=best.weights, best_sha256=best.sha256)
     assert [figures(one.record) for one in found] == [figures(one.record) for one in ended(whole)]
     assert [one.checkpoint.sha256 for one in found] == [one.checkpoint.sha256 for one in ended(whole)]
+    assert isinstance(event, RunEnded)
     assert event.result == whole[-1].result
     assert states >= len(found)
 
@@ -191,13 +193,15 @@ def test_asked_to_stop_while_it_validates_a_run_keeps_the_epochs_steps(job, data
     spec = job(stage, backbone={"name": "asks", "weights": None})
     options = {"data_dir": data_dir, "registry": Registry({"asks": row}), "device": "cpu", "keep_all": True}
     events = list(finetune.train(spec, tmp_path / "stopped", stopping=stopping, **options))
-    assert isinstance(events[-1], StateSaved)
-    assert events[-1].step == events[-2].steps == 3
+    made, saved = events[-2:]
+    assert isinstance(made, Progress)
+    assert isinstance(saved, StateSaved)
+    assert (saved.global_epoch, saved.step) == (2, made.steps)
     stopping = Stopping()
     whole = ended(finetune.train(spec, tmp_path / "whole", **options))
-    rest = list(finetune.train(spec, tmp_path / "rest", resume=Resume(None, events[-1].state), **options))
-    assert not any(isinstance(event, Progress) and event.epoch == 1 for event in rest)
-    assert [one.checkpoint.sha256 for one in ended(rest)] == [one.checkpoint.sha256 for one in whole]
+    rest = list(finetune.train(spec, tmp_path / "rest", resume=Resume(None, saved.state), **options))
+    assert not any(isinstance(event, Progress) for event in rest)
+    assert [one.checkpoint.sha256 for one in ended(rest)] == [whole[1].checkpoint.sha256]
 
 
 def test_asked_to_stop_elsewhere_there_is_nothing_to_save(make, begin, tmp_path):
@@ -208,8 +212,8 @@ def test_asked_to_stop_elsewhere_there_is_nothing_to_save(make, begin, tmp_path)
 
 
 def test_no_state_is_saved_of_a_loss_that_is_not_finite(job, begin, tmp_path):
-    rates = {"schedule": {"name": "list", "values": [0.05, 1e30]}}
-    stage = {"name": "all", "epochs": 2, "lr": rates, "optimizer": {"name": "sgd", "weight_decay": 1e6}}
+    rates = {"schedule": {"name": "list", "values": [[0.05, 1], [1e6, 3]]}}
+    stage = {"name": "all", "epochs": 4, "lr": rates, "optimizer": {"name": "sgd", "weight_decay": 10.0}}
     saved = []
     with pytest.raises(NonfiniteLoss, match=r"the checkpoint of epoch \d is kept"):
         saved.extend(begin(job(stage, checkpoints={"every_steps": 1}), tmp_path, keep_all=True))

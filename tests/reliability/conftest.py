@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,8 +62,8 @@ class Deadly(TinyNet):
 class Hanging(TinyNet):
     def step(self, images):
         self.steps += self.training
-        if self.steps == 3:
-            time.sleep(600)
+        if self.training:
+            time.sleep(600 if self.steps == 4 else 0.25)
 
 
 class HangingFeatures(TinyNet):
@@ -88,7 +88,7 @@ hanging_features, hefty = network("hanging_features", HangingFeatures), network(
 """
 PERILS = ("greedy", "greedier", "deadly", "hanging", "hanging_features", "hefty")
 
-STAGES = [
+STAGES: list[dict[str, Any]] = [
     {
         "name": "head",
         "epochs": 2,
@@ -111,16 +111,15 @@ STAGES = [
 
 
 class Place:
-    """A home whose workers are forked from a process with torch, and the store that they write to.
+    """A home whose workers are forked from a process with torch, and the store that they write to."""
 
-    `within` are the words of a command that starts that process. `home` is where tests find the house's own;
-    `{pid}` in it stands for the number of the process.
-    """
-
-    def __init__(self, house: Any, home: str, within: Sequence[str] = ()) -> None:
+    def __init__(self, house: Any) -> None:
+        self.home, self.artifacts = house.home, house.artifacts
+        self.operations = house.home / "operations.jsonl"
+        self.db = Database(house.database_url)
         with (house.root / "zygote.log").open("ab") as log:
             self._zygote = subprocess.Popen(
-                [*within, sys.executable, str(ZYGOTE)],
+                [sys.executable, str(ZYGOTE)],
                 cwd=house.root,
                 env=house.environment(),
                 stdin=subprocess.PIPE,
@@ -129,9 +128,6 @@ class Place:
                 start_new_session=True,
                 text=True,
             )
-        self.home = Path(home.format(pid=self._zygote.pid))
-        self.artifacts, self.operations = self.home / "artifacts", self.home / "operations.jsonl"
-        self.db = Database(f"sqlite:///{self.home / 'thaw.db'}")
 
     def work(self, plan: dict[str, Any] | None = None) -> int:
         """Starts a worker, whose operations fail as planned; gives its process id."""
@@ -221,15 +217,15 @@ def _feed(digest: Any, value: Any) -> None:
 
 @pytest.fixture(scope="session")
 def make_place(make_house, draw_shapes) -> Iterator[Callable[..., Place]]:
-    """Makes places; keywords are settings of their workers. `seen_at` goes before the home's path."""
+    """Makes places; keywords are settings of their workers."""
     places = []
 
-    def make(seen_at: str = "", within: Sequence[str] = (), **settings: object) -> Place:
+    def make(**settings: object) -> Place:
         house = make_house(**{"lease_seconds": 1.5, "grace_seconds": 10, "cache_bytes": 0, **settings})
         (house.root / "perilous.py").write_text(PERILOUS)
         house.settings["THAW_BACKBONES"] += "".join(f",perilous:{name}" for name in PERILS)
         draw_shapes(house.data / "shapes", train=8, val=4)
-        places.append(Place(house, f"{seen_at}{house.home}", within))
+        places.append(Place(house))
         return places[-1]
 
     yield make
@@ -238,12 +234,12 @@ def make_place(make_house, draw_shapes) -> Iterator[Callable[..., Place]]:
 
 
 @pytest.fixture(scope="session")
-def place(make_place) -> Place:
+def place(make_place: Callable[..., Place]) -> Place:
     return make_place()
 
 
 @pytest.fixture
-def worker(place, proc, until) -> Iterator[Callable[..., int]]:
+def worker(place: Place, proc: SimpleNamespace, until: Callable[..., Any]) -> Iterator[Callable[..., int]]:
     """Starts workers of the place that end with the test."""
     started = []
 
@@ -264,7 +260,7 @@ def end(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(place, until) -> SimpleNamespace:
+def uninterrupted(place: Place, until: Callable[..., Any]) -> SimpleNamespace:
     """What comes of the job that nothing happens to."""
     pid = place.work()
     job = place.post()

@@ -89,7 +89,7 @@ def test_out_of_memory_that_is_not_mended_is_named_with_the_batch_size(
 def test_loss_that_is_not_finite_is_named_and_the_last_good_checkpoint_kept(place, worker, finish):
     worker()
     rates = {"schedule": {"name": "list", "values": [[0.05, 2], [1e6, 2]]}}
-    stage = {"name": "all", "epochs": 4, "lr": rates, "optimizer": {"name": "sgd", "weight_decay": 1e6}}
+    stage = {"name": "all", "epochs": 4, "lr": rates, "optimizer": {"name": "sgd", "weight_decay": 10.0}}
     failed = finish(job := place.post([stage], checkpoints={"every_steps": 1}))
     assert (failed.status, failed.error.code) == ("failed", "nonfinite_loss")
     assert "in stage 'all', epoch " in failed.error.message
@@ -125,7 +125,7 @@ def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_runs(place, wo
 def test_attempt_that_hangs_is_ended_and_named_and_the_next_job_runs(make_place, until, name, says):
     place = make_place(stall_seconds=1)
     place.work()
-    stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else None
+    stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else HEAD
     job = place.post(stages, backbone=of(name), max_attempts=2)
     following = place.post(HEAD)
     until(lambda: place.ended(following), 60, "the next job has ended")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def _of_attempt(found):
 
 
 def _of_worker(found):
-    epochs, inside = 0, []
+    epochs, inside = 0, list[dict[str, Any]]()
     for one in found:
         begins = "INSERT states" in one["about"]
         if begins and epochs == EPOCH:

@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -189,6 +190,8 @@ def main() -> None:
             try:
                 work(settings, json.loads(line))
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)

@@ -129,7 +129,7 @@ def test_a_reserve_takes_real_room_and_gives_it_up(tmp_path):
 def test_a_worker_without_room_for_the_database_takes_no_job_until_there_is_some(
     post, hire, look, until, monkeypatch
 ):
-    room = []
+    room = list[bool]()
     keep = Reserve.keep
     monkeypatch.setattr(Reserve, "keep", lambda reserve: bool(room) and keep(reserve))
     worker, job = hire(), post()

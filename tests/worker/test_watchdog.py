@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from finetune.events import Progress, StageStarted
-from worker import watchdog
 from worker.watchdog import Watchdog, busy_seconds
 
 
@@ -15,7 +14,7 @@ from worker.watchdog import Watchdog, busy_seconds
 def clock(monkeypatch):
     """A clock that the test moves on."""
     now = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr("worker.watchdog.time.monotonic", lambda: now.seconds)
     return now
 
 
