@@ -7,11 +7,12 @@ from sqlalchemy import Connection, select
 
 from app.store.database import Database
 from app.store.states import ENDED
-from app.store.tables import checkpoints, jobs, reports
+from app.store.tables import checkpoints, jobs, reports, states
 
 _FILES = (  # where rows name files: path, size in bytes, SHA-256
     (checkpoints, "path", "size", "sha256"),
     (checkpoints, "state_path", "state_size", "state_sha256"),
+    (states, "path", "size", "sha256"),
     (reports, "path", "size", "sha256"),
     (reports, "predictions_path", "predictions_size", "predictions_sha256"),
 )
@@ -35,7 +36,7 @@ class JobFiles:
 
 
 def stored_files(connection: Connection) -> list[StoredFile]:
-    """Return the files of all checkpoints and reports. Exports are not among them: they can be made again."""
+    """Return the files of all checkpoints, states and reports. Exports are not among them: they can be made again."""
     found = []
     for table, *names in _FILES:
         path, size, sha256 = (table.c[name] for name in names)

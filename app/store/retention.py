@@ -5,6 +5,7 @@ What a job that has not ended begins with, or goes on from, is never old.
 
 from sqlalchemy import ColumnElement, CompoundSelect, delete, exists, func, or_, select, union_all
 
+from app.store.branches import branched
 from app.store.checkpoints import COLUMNS, best_of
 from app.store.database import Database, db_now
 from app.store.errors import NotEnded
@@ -68,6 +69,8 @@ def jobs_with_old_checkpoints(db: Database, seconds: float, limit: int = 100) ->
 def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
     """Delete the checkpoints of an ended job but its best, or its newest where none is the best.
 
+    One that a branch starts from which has not ended is not deleted.
+
     Returns:
         Those that were deleted, whose files can now be deleted.
 
@@ -83,7 +86,9 @@ def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
         kept = best_of(connection, seq, best)
         of_job = checkpoints.c.job_seq == seq
         newest = select(func.max(checkpoints.c.seq)).where(of_job).scalar_subquery()
-        drop = delete(checkpoints).where(of_job, checkpoints.c.seq != (kept.seq if kept else newest))
+        others = of_job & (checkpoints.c.seq != (kept.seq if kept else newest))
+        ids = connection.execute(select(checkpoints.c.id).where(others)).scalars().all()
+        drop = delete(checkpoints).where(others, checkpoints.c.id.not_in(branched(ids)))
         return [Checkpoint(**row) for row in connection.execute(drop.returning(*COLUMNS)).mappings()]
 
 
@@ -93,10 +98,14 @@ def _ended_before(seconds: float) -> ColumnElement[bool]:
 
 
 def _needed() -> CompoundSelect[str]:
-    going = jobs.alias("going")
+    going, source = jobs.alias("going"), jobs.alias("source")
     weights = going.c.resolved_spec[_WEIGHTS].as_string()
     unended = going.c.status.in_(_UNENDED)
     return union_all(
         select(weights).where(unended, weights.is_not(None)),
         select(going.c.parent).where(unended, going.c.parent.is_not(None)),
+        select(source.c.id)
+        .join(checkpoints, checkpoints.c.job_seq == source.c.seq)
+        .join(going, going.c.branched_from == checkpoints.c.id)
+        .where(unended),
     )
