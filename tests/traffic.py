@@ -44,6 +44,7 @@ class Traffic:
         while not self._stop.exists():
             try:
                 create_job(self._db, spec={"notes": "y" * 2000}, resolved_spec={}, metadata={"team": "zoo"})
+                self.done["submitted"] += 1
                 held = claim(self._db, worker, LEASE)
                 if held is not None:
                     self._run(held)
@@ -54,13 +55,12 @@ class Traffic:
         """Asks what pages and clients ask."""
         while not self._stop.exists():
             try:
-                found, _ = list_jobs(self._db, limit=20)
-                for job in found[:3]:
-                    get_job(self._db, job.id)
-                    list_epochs(self._db, job.id)
-                    list_events(self._db, job.id)
-                    list_checkpoints(self._db, job.id)
+                found, _ = list_jobs(self._db, limit=5)
                 self.done["looks"] += 1
+                for job in found[:2]:
+                    for look in (get_job, list_epochs, list_events, list_checkpoints):
+                        look(self._db, job.id)
+                        self.done["looks"] += 1
             except StoreUnavailable as error:
                 self.refused.append(str(error.__cause__))
 

@@ -36,7 +36,7 @@ class JobFiles:
 
 
 def stored_files(connection: Connection) -> list[StoredFile]:
-    """Return the files of all checkpoints, states and reports. Exports are not among them: they can be made again."""
+    """Return the files of all checkpoints, states and reports. Exports are left out: they are made anew."""
     found = []
     for table, *names in _FILES:
         path, size, sha256 = (table.c[name] for name in names)

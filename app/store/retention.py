@@ -6,7 +6,7 @@ What a job that has not ended begins with, or goes on from, is never old.
 from sqlalchemy import ColumnElement, CompoundSelect, delete, exists, func, or_, select, union_all
 
 from app.store.branches import branched
-from app.store.checkpoints import COLUMNS, best_of
+from app.store.checkpoints import COLUMNS
 from app.store.database import Database, db_now
 from app.store.errors import NotEnded
 from app.store.records import Checkpoint
@@ -83,10 +83,11 @@ def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
         if current not in ENDED:
             raise NotEnded(job_id, current)
         seq, best = connection.execute(select(jobs.c.seq, jobs.c.best).where(jobs.c.id == job_id)).one()
-        kept = best_of(connection, seq, best)
         of_job = checkpoints.c.job_seq == seq
-        newest = select(func.max(checkpoints.c.seq)).where(of_job).scalar_subquery()
-        others = of_job & (checkpoints.c.seq != (kept.seq if kept else newest))
+        best_one = select(checkpoints.c.seq).where(of_job, checkpoints.c.id == (best or {}).get("checkpoint"))
+        newest = select(func.max(checkpoints.c.seq)).where(of_job)
+        kept = func.coalesce(best_one.scalar_subquery(), newest.scalar_subquery())
+        others = of_job & (checkpoints.c.seq != kept)
         ids = connection.execute(select(checkpoints.c.id).where(others)).scalars().all()
         drop = delete(checkpoints).where(others, checkpoints.c.id.not_in(branched(ids)))
         return [Checkpoint(**row) for row in connection.execute(drop.returning(*COLUMNS)).mappings()]

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 MOST_BYTES = 16 * 2**20  # above which a writer sees to it
 _READERS_MILLISECONDS = 500  # that it waits for readers, and others wait for it
-_REST_SECONDS = 10.0  # until it is tried again where somebody reads for longer
+_REST_SECONDS = 3.0  # until it is tried again where somebody reads for longer
 
 
 class Log:

@@ -6,7 +6,7 @@ from app.store.attempts import finish
 from app.store.checkpoints import list_checkpoints
 from app.store.errors import JobNotFound, NotEnded
 from app.store.experiments import list_trials
-from app.store.jobs import create_job
+from app.store.jobs import create_job, get_job
 from app.store.records import NewCheckpoint
 from app.store.reports import record_epoch
 from app.store.retention import drop_all_but_best, jobs_with_old_checkpoints, old_experiments, old_jobs
@@ -146,3 +146,20 @@ def test_checkpoints_of_a_job_that_has_not_ended_are_not_dropped(db, post, take)
         drop_all_but_best(db, held.job_id)
     with pytest.raises(JobNotFound):
         drop_all_but_best(db, "job_none")
+
+
+@pytest.mark.promise("Retention takes nothing that a job still needs")
+def test_a_checkpoint_that_a_branch_starts_from_stays_until_the_branch_has_ended(db, trained, age):
+    job, (first, _, third) = trained([0.5, 0.9, 0.7], best=2)
+    age(2 * DAY, job)
+    parent = get_job(db, job)
+    branch, _ = create_job(db, spec={}, resolved_spec={}, parent=parent, branched_from=first)
+    assert jobs_with_old_checkpoints(db, DAY) == []
+    assert old_jobs(db, DAY) == []
+    assert {gone.id for gone in drop_all_but_best(db, job)} == {third}  # by whoever did not look before
+    retried, _ = create_job(db, spec={}, resolved_spec={}, parent=controls.cancel_job(db, branch.id))
+    assert retried.branched_from == first
+    assert job not in old_jobs(db, DAY)
+    controls.cancel_job(db, retried.id)
+    assert old_jobs(db, DAY) == [job]
+    assert {gone.id for gone in drop_all_but_best(db, job)} == {first}
