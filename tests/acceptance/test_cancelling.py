@@ -60,7 +60,7 @@ PHASES = {
     "validation": ("shapes", WHOLE, "validation"),
     "report": ("shapes", WHOLE, "fresh"),
 }
-MANY = 5_000  # images of a class, whose check takes a while
+MANY = 1_500  # images of a class, whose check takes a while
 
 
 @pytest.fixture(scope="module")

@@ -235,3 +235,19 @@ def hire(url: str, tmp_path: Path, until: Callable[..., Any]) -> Iterator[Callab
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Path:
     return tmp_path / "home" / "artifacts"
+
+
+@pytest.fixture
+def training(post, hire, until):
+    """Hires a worker whose attempt is in the middle of its steps; gives job, worker and attempt."""
+
+    def start(obeys=True, spec=None, **settings):
+        job = post(**(spec or {}))
+        worker = hire(**settings)
+        attempt = worker.attempt()
+        attempt.obeys = obeys
+        attempt.progress(1)
+        until(lambda: attempt.timeouts and attempt._said.empty(), 10, "its step is heard of")
+        return job, worker, attempt
+
+    return start

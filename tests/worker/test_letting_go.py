@@ -1,38 +1,16 @@
 """What becomes of a job, and of its lease, while its attempt is asked to save and to end."""
 
-import sqlite3
 import time
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from app.store import database, leases
+from app.store import leases
 from app.store.controls import cancel_job, pause_job
 from app.store.epochs import list_epochs
-from app.store.events import list_events
 from app.store.states import Status
 from finetune.events import RunEnded
-from tests.databases import url  # noqa: F401  # both kinds, where this folder's other tests have SQLite alone
 from worker.engine import AttemptGone
 from worker.orders import Failed
-
-LEASE = 2.0
-
-
-@pytest.fixture
-def training(post, hire, until):
-    """Hires a worker whose attempt is in the middle of its steps; gives job, worker and attempt."""
-
-    def start(obeys=True, spec=None, **settings):
-        job = post(**(spec or {}))
-        worker = hire(**settings)
-        attempt = worker.attempt()
-        attempt.obeys = obeys
-        attempt.progress(1)
-        until(lambda: attempt.timeouts and attempt._said.empty(), 10, "its step is heard of")
-        return job, worker, attempt
-
-    return start
 
 
 @pytest.fixture
@@ -147,47 +125,3 @@ def test_worker_listens_no_longer_than_until_its_next_heartbeat(training):
         time.sleep(0.05)
     assert all(0 <= timeout <= 1.0 for timeout in attempt.timeouts)
     assert min(attempt.timeouts[before:]) < 0.9
-
-
-@pytest.fixture
-def lock(url, tmp_path):  # noqa: F811  # the fixture
-    """Locks the database against everybody for so many seconds."""
-
-    def hold(seconds):
-        if url.startswith("sqlite"):
-            other = sqlite3.connect(tmp_path / "thaw.db", isolation_level=None, timeout=10)
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(seconds)
-            other.execute("ROLLBACK")
-            other.close()
-            return
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
-            time.sleep(seconds)
-        engine.dispose()
-
-    return hold
-
-
-@pytest.mark.promise("The job of a worker that lives is never taken, with a database locked for half a lease")
-@pytest.mark.parametrize("driver", ["waits", "gives up soon"])
-def test_job_of_a_worker_that_lives_is_never_taken(
-    db, training, hire, look, lock, long, tried, driver, monkeypatch
-):
-    if driver == "gives up soon":
-        monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 20)
-    job, _, attempt = training(lease_seconds=LEASE, spec={"max_attempts": 1})
-    hire(lease_seconds=LEASE)  # who would take it
-    times = 30 if long else 2
-    tried(times)
-    for step in range(times):
-        lock(LEASE / 2)
-        for _ in range(5 + step):
-            assert leases.sweep(db) == []
-            attempt.progress(step)
-            time.sleep(0.05)
-    after = look(job)
-    assert (after.status, after.attempt, after.lost_attempts) == (Status.RUNNING, 1, 0)
-    assert not any(event.level != "info" for event in list_events(db, job))
-    attempt.succeed()

@@ -112,12 +112,15 @@ def test_branch_keeps_the_objective_that_a_recipe_stood_for(trained, branch):
 
 
 def test_branch_may_go_on_with_another_objective(trained, branch):
-    held, *_ = trained()
+    of_classes, *_ = trained()
+    of_embeddings, *_ = trained(
+        objective={**TRIPLET, "embedding_size": 8}, recipe={"name": "joint", "epochs": 2}
+    )
     patch = {"recipe": {"name": "triplet", "epochs": 3}, "objective": TRIPLET}
-    job = branch(held.job_id, {"patch": patch}).json()
+    job = branch(of_classes.job_id, {"patch": patch}).json()
     assert job["resolved_spec"]["objective"]["classes_per_batch"] == 3
-    held, *_ = trained(objective={**TRIPLET, "embedding_size": 8})
-    job = branch(held.job_id, {"patch": {"stages": [STAGE], "objective": {"name": "cross_entropy"}}}).json()
+    patch = {"stages": [STAGE], "objective": {"name": "cross_entropy"}}
+    job = branch(of_embeddings.job_id, {"patch": patch}).json()
     assert job["resolved_spec"]["objective"]["name"] == "cross_entropy"
 
 
