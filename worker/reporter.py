@@ -8,7 +8,6 @@ from app.store import checkpoints, job_reports, reports, resuming
 from app.store.database import Database
 from app.store.records import Checkpoint, Claim, Level, NewCheckpoint, NewReport, NewState, State
 from finetune import disk as disks
-from finetune.data.problems import MOST_NAMED, first_of
 from finetune.events import (
     CompileChosen,
     EpochEnded,
@@ -30,8 +29,16 @@ from finetune.spec.job import CheckpointSpec
 from worker.ordering import best_at
 from worker.orders import FellBack
 from worker.patience import patiently
-
-NAMED = 10  # classes in a message; the event's data has all
+from worker.wording import (
+    features_text,
+    goes_on,
+    prepared_data,
+    prepared_text,
+    report_text,
+    skipped_data,
+    skipped_text,
+    stage_text,
+)
 
 
 class Reporter:
@@ -63,11 +70,11 @@ class Reporter:
             case RunStarted():
                 self._prepared(event)
             case FilesSkipped():
-                self._event("dataset.skipped", _skipped_text(event), "warning", _skipped_data(event))
+                self._event("dataset.skipped", skipped_text(event), "warning", skipped_data(event))
             case StageStarted():
-                self._event("stage.started", _stage_text(event), data=asdict(event))
+                self._event("stage.started", stage_text(event), data=asdict(event))
             case FeaturesReady():
-                self._event("stage.features", _features_text(event), data=asdict(event))
+                self._event("stage.features", features_text(event), data=asdict(event))
             case CompileChosen():
                 state = "on" if event.compiled else "off"
                 text = f"stage {event.stage}: compile: {state}: {event.reason}"
@@ -87,7 +94,7 @@ class Reporter:
 
     def _prepared(self, event: RunStarted) -> None:
         db, claim, lease = self._db, self._claim, self._lease
-        text, data = _prepared_text(event), _prepared_data(event)
+        text, data = prepared_text(event), prepared_data(event)
         patiently(
             claim, lease, lambda: reports.record_prepared(db, claim, lease, event.fingerprint, text, data)
         )
@@ -104,7 +111,7 @@ class Reporter:
             predictions_sha256=files.predictions_sha256,
         )
         data = {"figures": event.figures, "reproduced": event.reproduced, "seconds": event.seconds}
-        db, claim, lease, text = self._db, self._claim, self._lease, _report_text(event)
+        db, claim, lease, text = self._db, self._claim, self._lease, report_text(event)
         earlier = patiently(
             claim, lease, lambda: job_reports.record_report(db, claim, lease, new, text, data)
         )
@@ -148,7 +155,7 @@ class Reporter:
         every = checkpoints.list_checkpoints(db, claim.job_id)
         point = next((point for point in points if point.id == event.point), None)
         best = best_at(point, every, self._keep) if point else None
-        text = f"damaged, and not used: {event.what}; {_goes_on(point)}"
+        text = f"damaged, and not used: {event.what}; {goes_on(point)}"
         data = {"damaged": list(event.damaged), "point": event.point}
         gone = patiently(
             claim,
@@ -194,77 +201,3 @@ class Reporter:
 
 def _best(checkpoint: Checkpoint | NewCheckpoint) -> dict[str, Any]:
     return {"checkpoint": checkpoint.id, "metric": checkpoint.metric, "value": checkpoint.value}
-
-
-def _goes_on(point: Checkpoint | State | None) -> str:
-    match point:
-        case None:
-            return "begins anew"
-        case State():
-            return f"goes on from step {point.step} of epoch {point.global_epoch}"
-        case Checkpoint():
-            return f"goes on from epoch {point.global_epoch}"
-
-
-def _prepared_data(event: RunStarted) -> dict[str, Any]:
-    images = {"decoded": event.images_decoded, "known": event.images_known}
-    about = {"device": event.device, "precision": event.precision}
-    return {**about, "head": event.plan["head"], "images": images, "dataset_fingerprint": event.fingerprint}
-
-
-def _prepared_text(event: RunStarted) -> str:
-    known, all_ = event.images_known, event.images_decoded + event.images_known
-    before = f"; {known} of {all_} images were checked before" if known else ""
-    return f"training on {event.device} in {event.precision}; {_head_text(event.plan['head'])}{before}"
-
-
-def _skipped_data(event: FilesSkipped) -> dict[str, Any]:
-    return {
-        "counts": {kind: len(files) for kind, files in event.files.items()},
-        "files": {kind: list(files[:MOST_NAMED]) for kind, files in event.files.items()},
-    }
-
-
-def _skipped_text(event: FilesSkipped) -> str:
-    kinds = [f"{len(files)} {kind} ({first_of(files)})" for kind, files in event.files.items()]
-    return f"training without {', '.join(kinds)}"
-
-
-def _head_text(head: dict[str, Any]) -> str:
-    """What became of the head, and of which classes its rows are kept and new where it is both."""
-    if head["action"] != "adapted":
-        return f"the head is {head['action']}"
-    kept, new = (
-        ", ".join(head[key][:NAMED]) + ("…" if len(head[key]) > NAMED else "") for key in ("kept", "new")
-    )
-    return f"the head keeps what it knows of {kept}; new are {new}"
-
-
-def _features_text(event: FeaturesReady) -> str:
-    computed = [f"of {event.computed} images computed"] if event.computed else []
-    cached = [f"of {event.cached} images taken from the cache"] if event.cached else []
-    views = [f"{event.views} views of each training image"] if event.views > 1 else []
-    kept = [f"{event.bytes:,} bytes {'in memory' if event.kept == 'memory' else 'on disk'}"]
-    return f"stage {event.stage}: features {', '.join(computed + cached + views + kept)}"
-
-
-def _report_text(event: ReportReady) -> str:
-    """The first figure of the report, and the score that came again."""
-    name, value = next(iter(event.figures.items()))
-    again, metric = event.reproduced["again"], event.reproduced["metric"]
-    return (
-        f"the best checkpoint was loaded anew and gives {metric} {_number(again)}, as was stored; "
-        f"the report is ready: {name} {_number(value)}"
-    )
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
-
-
-def _stage_text(event: StageStarted) -> str:
-    total = event.trained_parameters + event.frozen_parameters
-    once = ", features computed once" if event.features_once else ""
-    within = f", after step {event.step}" if event.step else ""
-    resumed = f" at epoch {event.epoch}{within}" if event.epoch > 1 or event.step else ""
-    return f"stage {event.stage}{resumed}: trains {event.trained_parameters:,} of {total:,} parameters{once}"

@@ -41,7 +41,7 @@ from tiny_net import SMALL, TinyNet
 
 
 class Greedy(TinyNet):
-    most = 5
+    most = 7
 
     def step(self, images):
         if self.training and len(images) > self.most:

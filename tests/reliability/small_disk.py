@@ -7,9 +7,7 @@ from app.store.checkpoints import list_checkpoints
 from app.store.events import list_events
 
 
-def test_a_job_that_fills_the_disk_fails_by_name_and_the_next_one_runs_when_there_is_room(
-    place, worker, until
-):
+def test_a_job_that_fills_the_disk_fails_by_name_and_the_next_one_runs_with_room_again(place, worker, until):
     """Each epoch takes 4 MB; 16 MB are kept for the database until it needs them."""
     stages = [{"name": "all", "epochs": 40, "lr": {"schedule": {"name": "constant", "lr": 0.05}}, "ema": {}}]
     hefty = {"backbone": {"name": "hefty", "weights": None}, "checkpoints": {"keep_last": 1000}}

@@ -30,6 +30,14 @@ def finish(place, until):
     return wait
 
 
+@pytest.fixture(scope="module")
+def impatient(make_place):
+    """A place with a worker that thinks of a second as long."""
+    place = make_place(stall_seconds=1)
+    place.work()
+    return place
+
+
 def of(name):
     return {"name": name, "weights": None}
 
@@ -44,9 +52,9 @@ def last_weights(place, job):
 
 @pytest.mark.promise("Out of memory is named with the batch size, and half the batch makes the same steps")
 def test_out_of_memory_goes_on_with_half_the_batch_and_the_same_steps(place, worker, finish):
-    """24 images in batches of 10, 10 and 4, and then of 5, 5; 5, 5; and 4: the last step's loss is of 4."""
+    """24 images in batches of 14 and 10, and then of 7, 7; 7, 3: the last step weighs 7 images against 3."""
     worker()
-    fields = {"batch_size": 10, "head": {}, "on_oom": "halve_batch", "max_attempts": 1}
+    fields = {"batch_size": 14, "head": {}, "on_oom": "halve_batch", "max_attempts": 1}
     plain, short = (
         place.post(HEAD, backbone=of(name), **fields, checkpoints={"every_steps": 1})
         for name in ("tiny_net", "greedy")
@@ -56,10 +64,10 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_the_same_steps(place, wor
     assert (halved.attempt, halved.status, halved.lost_attempts) == (2, "succeeded", 0), halved.error
     (told,) = events(place, short, "job.queued")
     assert told.level == "warning"
-    assert "a step with batch_size 10 did not fit into memory" in told.message
-    assert "goes on with batch_size 5 instead of 10 and accumulate 2 (stage head)" in told.message
-    assert (halved.resolved_spec["batch_size"], halved.resolved_spec["stages"][0]["accumulate"]) == (5, 2)
-    assert halved.spec["batch_size"] == 10
+    assert "a step with batch_size 14 did not fit into memory" in told.message
+    assert "goes on with batch_size 7 instead of 14 and accumulate 2 (stage head)" in told.message
+    assert (halved.resolved_spec["batch_size"], halved.resolved_spec["stages"][0]["accumulate"]) == (7, 2)
+    assert halved.spec["batch_size"] == 14
     one, other = place.outcome(plain), place.outcome(short)
     assert [figures["lr"] for figures in one.figures] == [figures["lr"] for figures in other.figures]
     for a, b in zip(one.figures, other.figures, strict=True):
@@ -73,13 +81,13 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_the_same_steps(place, wor
 @pytest.mark.promise("Out of memory is named with the batch size, and half the batch makes the same steps")
 @pytest.mark.parametrize(
     ("name", "on_oom", "batch_size", "attempts"),
-    [("greedy", "fail", 10, 1), ("greedier", "halve_batch", 5, 2)],
+    [("greedy", "fail", 14, 1), ("greedier", "halve_batch", 7, 2)],
 )
 def test_out_of_memory_that_is_not_mended_is_named_with_the_batch_size(
     place, worker, finish, name, on_oom, batch_size, attempts
 ):
     worker()
-    failed = finish(place.post(HEAD, backbone=of(name), batch_size=10, on_oom=on_oom))
+    failed = finish(place.post(HEAD, backbone=of(name), batch_size=14, on_oom=on_oom))
     assert (failed.status, failed.attempt) == ("failed", attempts)
     assert (failed.error.code, failed.error.param) == ("out_of_memory", "batch_size")
     assert f"a step with batch_size {batch_size} did not fit into memory" in failed.error.message
@@ -122,9 +130,8 @@ def test_job_that_kills_its_worker_each_time_is_lost_and_the_next_runs(place, wo
         ("hanging_features", "its processes have done nothing for 1 s"),
     ],
 )
-def test_attempt_that_hangs_is_ended_and_named_and_the_next_job_runs(make_place, until, name, says):
-    place = make_place(stall_seconds=1)
-    place.work()
+def test_attempt_that_hangs_is_ended_and_named_and_the_next_job_runs(impatient, until, name, says):
+    place = impatient
     stages = [{**HEAD[0], "augmentation": "none"}] if name == "hanging_features" else HEAD
     job = place.post(stages, backbone=of(name), max_attempts=2)
     following = place.post(HEAD)

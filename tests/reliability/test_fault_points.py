@@ -7,22 +7,31 @@ from typing import Any
 import pytest
 
 from app.store.events import list_events
+from tests.reliability.conftest import STAGES as LONG
 from tests.reliability.conftest import end
 from tests.reliability.test_kills import check
 
-EPOCH = 3  # the first of the second stage
+EPOCH = 2  # the first of the second stage
+STAGES = [{**LONG[0], "epochs": 1}, {**LONG[1], "epochs": 2}]
 CHECKPOINTS = {"every_steps": 4}
 PROMISE = "Whatever write, fsync, rename or commit fails, a job goes on exactly, or says disk_full"
 
 
 @pytest.fixture(scope="module")
-def points(place, uninterrupted, until):
-    """The numbered operations of an epoch, and of letting go of what it has taken the place of."""
+def whole(place, until):
+    """What comes of a job that nothing happens to, whose operations are counted."""
     place.operations.unlink(missing_ok=True)
     pid = place.work()
-    job = place.post(checkpoints=CHECKPOINTS)
+    job = place.post(STAGES, checkpoints=CHECKPOINTS)
     until(lambda: place.ended(job), 60, "the job has ended")
     end(pid)
+    assert place.look(job).status == "succeeded"
+    return place.outcome(job)
+
+
+@pytest.fixture(scope="module")
+def points(place, whole):
+    """The numbered operations of an epoch, and of letting go of what it has taken the place of."""
     found = [json.loads(line) for line in place.operations.read_text().splitlines()]
     points = _of_attempt([one for one in found if one["side"] == "attempt"])
     points += _of_worker([one for one in found if one["side"] == "worker"])
@@ -57,7 +66,7 @@ def run(place, proc, until):
 
     def run_job(point, kind):
         pid = place.work({"side": point["side"], "at": point["at"], "kind": kind})
-        job = place.post(checkpoints=CHECKPOINTS)
+        job = place.post(STAGES, checkpoints=CHECKPOINTS)
         until(lambda: place.ended(job) or not proc.alive(pid), 60, f"{kind} at {point} is over")
         if not proc.alive(pid):
             pid = place.work()
@@ -71,30 +80,28 @@ def run(place, proc, until):
 
 @pytest.mark.promise(PROMISE)
 @pytest.mark.timeout(900)
-def test_gone_at_any_operation_a_job_goes_on_exactly(place, run, points, uninterrupted, tried):
+def test_gone_at_any_operation_a_job_goes_on_exactly(place, run, points, whole, tried):
     for point in points:
         job = run(point, "exit")
         assert place.look(job).attempt == 2, f"nothing was interrupted at {point}"
-        check(place, job, uninterrupted)
+        check(place, job, whole)
         tried(1)
 
 
 @pytest.mark.promise(PROMISE)
 @pytest.mark.timeout(900)
-def test_without_room_for_once_a_job_goes_on_exactly(place, run, points, uninterrupted, tried):
+def test_without_room_for_once_a_job_goes_on_exactly(place, run, points, whole, tried):
     for point in points:
         if point["what"] != "remove":
             job = run(point, "once")
             assert place.look(job).attempt == 1
-            check(place, job, uninterrupted)
+            check(place, job, whole)
             tried(1)
 
 
 @pytest.mark.promise(PROMISE)
 @pytest.mark.timeout(900)
-def test_without_room_for_good_a_job_fails_by_name_and_the_database_says_so(
-    place, run, points, uninterrupted, tried
-):
+def test_without_room_for_good_a_job_fails_by_name_and_the_database_says_so(place, run, points, whole, tried):
     for point in points:
         if point["what"] == "remove":
             continue
@@ -106,20 +113,20 @@ def test_without_room_for_good_a_job_fails_by_name_and_the_database_says_so(
         assert int(needed[1].replace(",", "")) > 1000
         assert list_events(place.db, job, limit=1000)[-1].type == "job.failed"
         left = place.outcome(job)
-        assert left.numbers == uninterrupted.numbers[: len(left.numbers)], point
-        assert left.figures == uninterrupted.figures[: len(left.figures)]
+        assert left.numbers == whole.numbers[: len(left.numbers)], point
+        assert left.figures == whole.figures[: len(left.figures)]
         assert len(left.numbers) in (EPOCH - 1, EPOCH)
         assert not list((place.artifacts / job).rglob(".*"))
         tried(1)
 
 
 @pytest.mark.promise(PROMISE)
-def test_with_room_again_the_next_worker_takes_the_next_job(place, run, points, uninterrupted, worker, until):
+def test_with_room_again_the_next_worker_takes_the_next_job(place, run, points, whole, worker, until):
     write = next(point for point in points if point["what"] == "write")
     full = run(write, "for good")
     assert place.look(full).error.code == "disk_full"
-    again = place.post(checkpoints=CHECKPOINTS)
+    again = place.post(STAGES, checkpoints=CHECKPOINTS)
     worker()
     until(lambda: place.ended(again), 60, "the job has ended")
-    check(place, again, uninterrupted)
+    check(place, again, whole)
     assert (place.home / "reserve").exists()

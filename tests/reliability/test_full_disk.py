@@ -1,4 +1,4 @@
-"""A disk that is really full: a file system of its own in memory, which a mount namespace of its own allows."""
+"""A disk that is really full: a file system in memory, in a mount namespace of its own."""
 
 import os
 import subprocess
