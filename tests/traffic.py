@@ -8,6 +8,7 @@ did not answer.
 import hashlib
 import json
 import os
+import secrets
 import sys
 import threading
 from collections import Counter
@@ -34,14 +35,14 @@ class Traffic:
 
     def __init__(self, db: Database, artifacts: Path, stop: Path, size: int) -> None:
         self._db, self._artifacts, self._stop = db, artifacts, stop
-        self._progress = {"stage": "all", "step": 1, "steps": 10, "notes": "x" * size}
+        self._size = size
         self.done: Counter[str] = Counter()
         self.refused: list[str] = []
 
     def write(self) -> None:
         """Submits jobs, takes them, and brings them to their end."""
         worker = f"w{os.getpid()}"
-        while not self._stop.exists():
+        while self._goes_on():
             try:
                 create_job(self._db, spec={"notes": "y" * 2000}, resolved_spec={}, metadata={"team": "zoo"})
                 self.done["submitted"] += 1
@@ -53,7 +54,7 @@ class Traffic:
 
     def read(self) -> None:
         """Asks what pages and clients ask."""
-        while not self._stop.exists():
+        while self._goes_on():
             try:
                 found, _ = list_jobs(self._db, limit=5)
                 self.done["looks"] += 1
@@ -64,9 +65,14 @@ class Traffic:
             except StoreUnavailable as error:
                 self.refused.append(str(error.__cause__))
 
+    def _goes_on(self) -> bool:
+        """Until it is to stop, and has had a turn."""
+        return not (self._stop.exists() and (self.done or self.refused))
+
     def _run(self, held: Claim) -> None:
         for epoch in range(1, EPOCHS + 1):
-            heartbeat(self._db, held, LEASE, self._progress)
+            # New each time: SQLite writes no page that stays as it is.
+            heartbeat(self._db, held, LEASE, {"notes": secrets.token_hex(self._size // 2)})
             self.done["heartbeats"] += 1
             new = self._checkpoint(held, epoch)
             place = {"stage": "all", "stage_index": 0, "epoch": epoch, "global_epoch": epoch}

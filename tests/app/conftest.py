@@ -259,7 +259,7 @@ def traffic(url: str, settings: Settings, tmp_path: Path) -> Callable[..., Any]:
         finally:
             stop.touch()
             for process in started:
-                printed, _ = process.communicate(timeout=60)
+                printed, _ = process.communicate(timeout=120)
                 said.append(json.loads(printed))
 
     return run
