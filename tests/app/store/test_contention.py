@@ -18,8 +18,9 @@ SIZE = 200_000  # of each heartbeat: a log that is never taken over would reach 
 def test_eight_writers_and_twenty_readers_are_all_answered(db, url, traffic, long, tried, tmp_path):
     log = tmp_path / "thaw.db-wal"
     db.ping()  # a connection that stays: the last one to close would remove the log
-    largest, end = 0, time.monotonic() + (60 if long else 6)
+    largest = 0
     with traffic(WRITERS, READERS, SIZE) as said:
+        end = time.monotonic() + (60 if long else 6)
         while time.monotonic() < end:
             time.sleep(0.1)
             largest = max(largest, log.stat().st_size)
