@@ -9,12 +9,13 @@ from app.store.attempts import claim, heartbeat, release
 from app.store.database import Database
 from app.store.epochs import list_epochs
 from app.store.events import list_events
-from app.store.jobs import create_job, get_job, list_jobs
+from app.store.jobs import get_job, insert_job, list_jobs
 from app.store.migrate import migrate
 from app.store.states import Status
 
 FEW, MANY = 10, 100_000
 CALLS = 200  # of each question in a repeat
+TOGETHER = 1000  # jobs that are stored in one transaction
 SPEC = {"notes": "about as long as a real spec is " * 60}
 
 Question = Callable[[], object]
@@ -37,14 +38,12 @@ def measure(url: str, repeats: int) -> None:
 
 
 def _fill(db: Database, number: int) -> None:
-    for count in range(number):
-        create_job(
-            db,
-            spec=SPEC,
-            resolved_spec=SPEC,
-            metadata={"team": "zoo" if count % 2 else "farm"},
-            priority=count % 3,
-        )
+    same = {"spec": SPEC, "resolved_spec": SPEC, "max_attempts": 3}
+    for start in range(0, number, TOGETHER):
+        with db.write() as connection:
+            for count in range(start, min(start + TOGETHER, number)):
+                team = "zoo" if count % 2 else "farm"
+                insert_job(connection, {**same, "priority": count % 3}, {"team": team})
 
 
 def _times(db: Database, repeats: int) -> dict[str, float]:

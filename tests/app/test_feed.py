@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from app import feed
+from app.api import events
 from app.api.events import _stream
 from app.feed import Feed
 from app.store import controls
@@ -219,5 +220,25 @@ def test_a_stream_may_begin_behind_all_events(db, post, note, quick):
         await asyncio.to_thread(note, job)
         await asyncio.to_thread(controls.cancel_job, db, job.id)
         assert await task == _stored(db, job)[1:]
+
+    _run(follow())
+
+
+def test_news_that_come_while_a_stream_reads_are_not_slept_through(db, post, note, quick, monkeypatch):
+    job, read, written = post(), events._read, threading.Event()
+
+    def read_and_write(*arguments):
+        found = read(*arguments)
+        if not written.is_set():
+            written.set()
+            note(job)
+            controls.cancel_job(db, job.id)
+            time.sleep(0.3)  # in which the feed has its look
+        return found
+
+    monkeypatch.setattr(events, "_read", read_and_write)
+
+    async def follow():
+        assert await _ids(db, Feed(db), job, after=_stored(db, job)[-1]) == _stored(db, job)[1:]
 
     _run(follow())

@@ -1,3 +1,4 @@
+import itertools
 import secrets
 import threading
 import time
@@ -46,17 +47,23 @@ def test_a_log_stays_short_though_somebody_always_reads(db, log, write, monkeypa
     assert size <= 1_300_000
 
 
-def test_a_reader_that_stays_costs_writers_one_wait(db, log, write, monkeypatch):
-    monkeypatch.setattr(sqlite_log, "_READERS_MILLISECONDS", 300)
+def test_a_reader_that_stays_is_waited_for_now_and_then_and_not_with_every_write(db, log, write, monkeypatch):
+    monkeypatch.setattr(sqlite_log, "_READERS_MILLISECONDS", 100)
+    tries, connect = [], db.engine.raw_connection
+
+    def count():
+        tries.append(time.monotonic())
+        return connect()
+
+    monkeypatch.setattr(db.engine, "raw_connection", count)
     with db.read() as reader:
-        reader.exec_driver_sql("SELECT count(*) FROM jobs")
-        write()
-        begun = time.monotonic()
-        for _ in range(60):
+        reader.exec_driver_sql("SELECT count(*) FROM jobs").all()
+        for _ in range(40):
             write()
         assert log.stat().st_size > 1_000_000
-        reader.exec_driver_sql("SELECT count(*) FROM jobs")  # it still sees its own state
-    assert time.monotonic() - begun < 60 * 0.3
+    assert tries
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert all(pause >= sqlite_log._REST_SECONDS for pause in pauses)
 
 
 def test_connections_are_as_patient_as_before(db, log, write):
