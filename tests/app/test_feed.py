@@ -109,21 +109,23 @@ def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, looks)
     async def count(streams):
         ours = Feed(db)
         tasks = [asyncio.create_task(_ids(db, ours, jobs[n % len(jobs)])) for n in range(streams)]
-        await asyncio.sleep(1.0)  # all have caught up with the feed
-        looks.clear()
-        statements.clear()
-        begun = time.monotonic()
-        await asyncio.sleep(0.5)
-        seconds, looked, asked = time.monotonic() - begun, len(looks), len(statements)
+        for _ in range(20):  # until all have caught up with the feed
+            looks.clear()
+            statements.clear()
+            begun = time.monotonic()
+            await asyncio.sleep(0.5)
+            seconds, looked, asked = time.monotonic() - begun, len(looks), len(statements)
+            if looked and asked <= looked + 1:
+                break
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert looked <= seconds / feed.POLL_SECONDS + 1
-        return asked / looked
+        assert 0 < looked <= seconds / feed.POLL_SECONDS + 1
+        assert asked <= looked + 1  # one statement a look, but for a look that is under way
 
     async def compare():
-        assert await count(1) <= 1.5
-        assert await count(50) <= 1.5  # one statement a look, but for a look that is under way
+        await count(1)
+        await count(50)
 
     _run(compare())
     event.remove(db.engine, "before_cursor_execute", note)
@@ -188,10 +190,11 @@ def test_more_events_than_a_look_takes_come_in_several_and_the_end_comes_last(
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
 def test_streams_go_on_after_looks_that_failed(db, post, note, quick, monkeypatch, error):
-    job, broken = post(), threading.Event()
+    job, broken, failed = post(), threading.Event(), threading.Event()
 
     def look(*arguments):
         if broken.is_set():
+            failed.set()
             raise error
         return look_for_events(*arguments)
 
@@ -201,10 +204,9 @@ def test_streams_go_on_after_looks_that_failed(db, post, note, quick, monkeypatc
         task = asyncio.create_task(_ids(db, Feed(db), job))
         await asyncio.sleep(0.2)
         broken.set()
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(failed.wait, 30)
         await asyncio.to_thread(note, job)
         await asyncio.to_thread(controls.cancel_job, db, job.id)
-        assert not task.done()
         broken.clear()
         assert await task == _stored(db, job)
 

@@ -2,6 +2,7 @@ import itertools
 import secrets
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -49,13 +50,13 @@ def test_a_log_stays_short_though_somebody_always_reads(db, log, write, monkeypa
 
 def test_a_reader_that_stays_is_waited_for_now_and_then_and_not_with_every_write(db, log, write, monkeypatch):
     monkeypatch.setattr(sqlite_log, "_READERS_MILLISECONDS", 100)
-    tries, connect = [], db.engine.raw_connection
+    tries = []
 
-    def count():
+    def count(connection):
         tries.append(time.monotonic())
-        return connect()
+        return closing(connection)
 
-    monkeypatch.setattr(db.engine, "raw_connection", count)
+    monkeypatch.setattr(sqlite_log, "closing", count)
     with db.read() as reader:
         reader.exec_driver_sql("SELECT count(*) FROM jobs").all()
         for _ in range(40):
