@@ -24,12 +24,11 @@ from client.api import ThawClient
 from client.models import Job
 
 LEASE = 30.0
-EPOCHS = 20
 SPEC: dict[str, Any] = {
     "dataset": {"path": "photographs"},
     "backbone": {"name": "resnet18", "weights": None},
     "image_size": 64,
-    "recipe": {"name": "joint", "epochs": EPOCHS},
+    "recipe": {"name": "joint", "epochs": 20},
 }
 
 
@@ -38,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=("polling", "tables"))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20, help="of each job of `polling`")
     parser.add_argument("--url", help="an empty database for `tables`")
     arguments = parser.parse_args()
     for name, fact in machine.facts().items():
@@ -46,6 +46,7 @@ def main() -> int:
         if arguments.what == "tables":
             measure(arguments.url or f"sqlite:///{folder}/thaw.db", arguments.repeats)
         else:
+            SPEC["recipe"]["epochs"] = arguments.epochs
             _polling(Path(folder), arguments.repeats)
     return 0
 
