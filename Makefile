@@ -2,7 +2,7 @@
 # make demo    fine-tuning on real images, from nothing to a table, in two minutes
 # make up      the server and a worker
 # make test    all checks and tests
-# make test-long   the long profile of the tests that try at random
+# make test-long   the long profile of the tests that try at random; writes docs/reliability.md's table
 # make lint    the checks alone
 # make bench   compares Thaw with the plain loop on this machine; BENCH="--only limits" runs a part
 # make bench-peers   the same with timm, torchvision's references, fastai, Lightning and the Hugging Face Trainer
@@ -55,4 +55,4 @@ bench-tables: setup
 	$(BIN)/python -m benchmarks.tables benchmarks/results/results.json docs/performance.md
 
 test-long: lint
-	$(BIN)/pytest --long
+	$(BIN)/pytest --long --promises docs/reliability.md

@@ -1,19 +1,22 @@
-"""Starts the server or brings the database up to date: `python -m app serve`, `python -m app migrate`."""
+"""The server's side of the command line: `python -m app serve | migrate | doctor | backup`."""
 
 import logging
 import sys
+from pathlib import Path
 
 import structlog
 import uvicorn
 
 from app.settings import Settings, SettingsError, load_settings
 from app.store.migrate import migrate
+from app.store.sqlite_faults import warning_of
 
 GRACE_SECONDS = 5
+USAGE = "usage: python -m app migrate | serve | doctor [--json] | backup FILE [--artifacts FOLDER]\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one of the two. Returns the exit code."""
+    """Runs one of them. Returns the exit code."""
     # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
     # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
     show = structlog.dev.ConsoleRenderer(
@@ -24,6 +27,8 @@ def main(arguments: list[str]) -> int:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
+    if arguments[:1] == ["doctor"] and set(arguments[1:]) <= {"--json"}:
+        return _examine(as_json="--json" in arguments)
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -34,8 +39,12 @@ def main(arguments: list[str]) -> int:
             migrate(settings.database_url)
         case ["serve"]:
             _serve(settings)
+        case ["backup", file]:
+            return _back_up(settings, Path(file), None)
+        case ["backup", file, "--artifacts", folder]:
+            return _back_up(settings, Path(file), Path(folder))
         case _:
-            sys.stderr.write("usage: python -m app migrate | serve\n")
+            sys.stderr.write(USAGE)
             return 2
     return 0
 
@@ -43,7 +52,10 @@ def main(arguments: list[str]) -> int:
 def _serve(settings: Settings) -> None:
     from app.main import create_app
 
-    structlog.get_logger().info("server starts", address=f"http://{settings.host}:{settings.port}")
+    log = structlog.get_logger()
+    log.info("server starts", address=f"http://{settings.host}:{settings.port}")
+    if fault := warning_of(settings.database_url):
+        log.warning(fault)
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -52,6 +64,39 @@ def _serve(settings: Settings) -> None:
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def _examine(*, as_json: bool) -> int:
+    from app.doctor import examination
+
+    try:
+        findings = examination.examine(load_settings())
+    except SettingsError as error:
+        findings = examination.unsettled(str(error))
+    show = examination.as_json if as_json else examination.as_text
+    sys.stdout.write(f"{show(findings)}\n")
+    return 0 if examination.is_healthy(findings) else 1
+
+
+def _back_up(settings: Settings, file: Path, artifacts: Path | None) -> int:
+    from app.backup import back_up
+    from app.store.copies import CopyFailed
+
+    try:
+        made = back_up(settings, file.expanduser().absolute(), artifacts)
+    except CopyFailed as error:
+        sys.stderr.write(f"thaw: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"thaw: {error.filename or file}: {error.strerror}\n")
+        return 1
+    sys.stdout.write(f"{file}: the database, {made.database_bytes:,} bytes\n")
+    if artifacts is not None:
+        new = f"{made.new_files} of them new, {made.new_bytes:,} bytes"
+        sys.stdout.write(f"{artifacts}: {made.files - len(made.lost)} files, {new}\n")
+    for path in made.lost:
+        sys.stderr.write(f"thaw: {path} is named by the database, and is gone or damaged\n")
+    return 1 if made.lost else 0
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from app.api.openapi import describe
 from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
+from app.feed import Feed
+from app.housekeeping import keep_house
 from app.predictor import Predictor
 from app.requests import RequestLog
 from app.settings import Settings
@@ -40,6 +42,7 @@ from app.web import pages
 log = structlog.get_logger()
 
 LOADING_SECONDS = 10.0  # that a server which ends waits for torch to be loaded
+TIDYING_SECONDS = 5.0  # and for the housekeeping to stop
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,13 +56,17 @@ def create_app(settings: Settings) -> FastAPI:
         sweeper = threading.Thread(target=_sweep, args=(sweeping, stopping), daemon=True)
         sweeper.start()
         threading.Thread(target=_clear_uploads, args=(settings.data_dir,), daemon=True).start()
+        housekeeper = threading.Thread(target=keep_house, args=(db, settings, stopping), daemon=True)
+        housekeeper.start()
         loader = app.state.catalog.start_loading()
         yield
         stopping.set()
+        app.state.feed.close()
         app.state.checks.close()
         app.state.exports.close()
         app.state.predictor.close()
         sweeper.join()
+        housekeeper.join(TIDYING_SECONDS)
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
 
@@ -68,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.catalog = Catalog(settings, db)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.exports = Exports(settings, db)
+    app.state.feed = Feed(db)
     app.state.predictor = Predictor(settings)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))

@@ -97,6 +97,16 @@ class Settings(BaseSettings):
         description="Seconds after which a step that has not ended counts as hung, or an attempt that does "
         "nothing.",
     )
+    job_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Days after its end after which a job is deleted with all its files; 0 keeps jobs.",
+    )
+    checkpoint_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Days after its end after which a job keeps its best checkpoint alone; 0 keeps all.",
+    )
 
     cache_bytes: int = Field(
         default=DEFAULT_BYTES,
@@ -127,6 +137,11 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""
         return self.home_dir / "artifacts"
+
+    @property
+    def orphans_file(self) -> Path:
+        """File with the artifacts that belong to no row, and when each was first seen."""
+        return self.home_dir / "orphans.json"
 
     @property
     def doorbells_dir(self) -> Path:

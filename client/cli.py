@@ -17,6 +17,7 @@ from client import (
     rate_commands,
     report_commands,
     tables,
+    upkeep_commands,
 )
 from client.models import Format
 from client.plan_tables import print_plan
@@ -239,6 +240,8 @@ for command in (
     rate_commands.find_lr,
     report_commands.report,
     predict_commands.predict,
+    upkeep_commands.doctor,
+    upkeep_commands.backup,
 ):
     app.command()(command)
 

@@ -20,15 +20,31 @@ from PIL import Image, ImageDraw
 
 from app.store.migrate import migrate
 from tests.databases import postgresql, url
-from tests.promises import pytest_configure, pytest_runtest_makereport, tried
+from tests.promises import (
+    add_option,
+    pytest_configure,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    tried,
+)
 
-__all__ = ["postgresql", "pytest_configure", "pytest_runtest_makereport", "tried", "url"]  # for all tests
+__all__ = [  # for all tests
+    "postgresql",
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "tried",
+    "url",
+]
 
 Draw = Callable[..., Path]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long`: the long profile of tests that try at random."""
+    """`--long`: the long profile of tests that try at random. `--promises FILE`: see `tests.promises`."""
+    add_option(parser)
     parser.addoption("--long", action="store_true", help="try at random for hours, not for minutes")
 
 

@@ -74,7 +74,7 @@ class Cluster:
             RuntimeError: it fails; the message has what it printed.
         """
         with tempfile.TemporaryFile() as said:  # a pipe would be held open by the server that it starts
-            command = [_find(program), *map(str, arguments)]
+            command = [find_program(program), *map(str, arguments)]
             code = subprocess.run(
                 command, stdout=said, stderr=said, user=self._user, cwd=self._folder, check=False
             ).returncode
@@ -83,7 +83,7 @@ class Cluster:
                 raise RuntimeError(f"{program} failed: {said.read().decode()}")
 
 
-def _find(program: str) -> str:
+def find_program(program: str) -> str:
     """The newest installed PostgreSQL's program.
 
     Raises:

@@ -14,6 +14,7 @@ from app.store.database import Database
 from app.store.doorbells import ring
 from app.store.errors import StoreUnavailable
 from app.store.migrate import is_current
+from app.store.sqlite_faults import warning_of
 from worker.engine import LocalEngine
 from worker.reserve import Reserve
 from worker.supervisor import Supervisor
@@ -42,6 +43,8 @@ def main() -> int:
     if not current:
         sys.stderr.write("the database is not of this version: run `thaw up`, or `python -m app migrate`\n")
         return 2
+    if fault := warning_of(settings.database_url):
+        log.warning(fault)
     # Weights that are downloaded go where everything else goes, which in a container outlives it.
     os.environ.setdefault("TORCH_HOME", str(settings.home_dir / "torch"))
     os.environ.setdefault("HF_HOME", str(settings.home_dir / "huggingface"))  # timm's, from Hugging Face

@@ -1,6 +1,5 @@
 """Events, as a list and as a stream."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -11,8 +10,9 @@ from starlette.responses import Response
 
 from app.api import examples
 from app.api.schemas import EventAnswer, Page, page
-from app.api.state import Db, find_job
+from app.api.state import Db, Follows, find_job
 from app.errors import Invalid
+from app.feed import Channel, Feed
 from app.store import events, jobs
 from app.store.database import Database
 from app.store.records import Event
@@ -22,7 +22,6 @@ from finetune.spec import Problem
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 PAGE = 100
-POLL_SECONDS = 0.2
 LARGEST_ID = 2**63 - 1
 
 
@@ -31,6 +30,7 @@ async def list_events(
     job_id: str,
     request: Request,
     db: Db,
+    feed: Follows,
     after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="Only events with an id above it.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
     last_event_id: Annotated[str | None, Header(description="Where a broken stream goes on.")] = None,
@@ -39,7 +39,7 @@ async def list_events(
     await run_in_threadpool(find_job, db, job_id)
     if "text/event-stream" in request.headers.get("accept", ""):
         start = after if last_event_id is None else _event_id(last_event_id)
-        return EventSourceResponse(_stream(db, job_id, start))
+        return EventSourceResponse(_stream(db, feed, job_id, start))
     found = await run_in_threadpool(events.list_events, db, job_id, after, limit + 1)
     return page([EventAnswer.of(event) for event in found[:limit]], "id", len(found) > limit)
 
@@ -52,18 +52,29 @@ def _event_id(text: str) -> int:
     return int(text)
 
 
-async def _stream(db: Database, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
-    while True:
-        found, ended = await run_in_threadpool(_read, db, job_id, after)
-        for event in found:
-            after = event.id
-            yield ServerSentEvent(
-                EventAnswer.of(event).model_dump_json(), event=event.type, id=str(event.id), sep="\n"
-            )
-        if ended and not found:
-            return
-        if len(found) < PAGE:
-            await asyncio.sleep(POLL_SECONDS)
+async def _stream(db: Database, feed: Feed, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    """Events from the database until the stream has caught up with the feed, and from there on the feed's."""
+    with feed.follow(job_id) as channel:
+        while True:
+            changed = channel.changed  # before the look, so that nothing comes in between
+            found, ended = await _next(db, channel, job_id, after)
+            for event in found:
+                after = event.id
+                yield ServerSentEvent(
+                    EventAnswer.of(event).model_dump_json(), event=event.type, id=str(event.id), sep="\n"
+                )
+            if not found:
+                if ended:
+                    return
+                await changed.wait()
+
+
+async def _next(db: Database, channel: Channel, job_id: str, after: int) -> tuple[list[Event], bool]:
+    """The next events, and whether there will be no more; from the database where the feed has not all."""
+    known = channel.since(after)
+    if known is not None:
+        return known, channel.ended
+    return await run_in_threadpool(_read, db, job_id, after)
 
 
 def _read(db: Database, job_id: str, after: int) -> tuple[list[Event], bool]:

@@ -1,15 +1,33 @@
 """Serving files that never change: ranges work, the ETag is the SHA-256, and 304 saves sending one again."""
 
+import os
 import re
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from app.api.conditional import matches
 from app.errors import NotFound, RangeNotSatisfiable
 
 SINGLE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASCII)
+
+
+class HeldFile(FileResponse):
+    """Sends a file that is open already: one that is deleted meanwhile is sent to its end all the same."""
+
+    def __init__(self, file: BufferedReader, **options: Any) -> None:
+        descriptor = file.fileno()
+        super().__init__(f"/dev/fd/{descriptor}", stat_result=os.fstat(descriptor), **options)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it, and lets go of it."""
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def serve_file(
@@ -28,23 +46,22 @@ def serve_file(
         NotFound: `gone`, where there is no such file any more.
         RangeNotSatisfiable: the part begins behind the file's end.
     """
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        raise gone from None
     etag = f'"{sha256}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if matches(request, etag):
-        return Response(status_code=304, headers=headers)
-    _check_range(request, etag, stat.st_size)
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=filename,
-        headers=headers,
-        stat_result=stat,
-        content_disposition_type=disposition,
-    )
+    try:
+        size = path.stat().st_size
+        if matches(request, etag):
+            return Response(status_code=304, headers=headers)
+        _check_range(request, etag, size)
+        return HeldFile(
+            path.open("rb"),
+            media_type=media_type,
+            filename=filename,
+            headers=headers,
+            content_disposition_type=disposition,
+        )
+    except FileNotFoundError:
+        raise gone from None
 
 
 def _check_range(request: Request, etag: str, size: int) -> None:

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
+from app.feed import Feed
 from app.predictor import Predictor
 from app.settings import Settings
 from app.store import experiments, jobs
@@ -40,6 +41,11 @@ async def _exports(request: Request) -> Exports:
     return exports
 
 
+async def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 async def _predictor(request: Request) -> Predictor:
     predictor: Predictor = request.app.state.predictor
     return predictor
@@ -50,6 +56,7 @@ Set = Annotated[Settings, Depends(_settings)]
 Cat = Annotated[Catalog, Depends(_catalog)]
 Chk = Annotated[Checks, Depends(_checks)]
 Exp = Annotated[Exports, Depends(_exports)]
+Follows = Annotated[Feed, Depends(_feed)]
 Predicts = Annotated[Predictor, Depends(_predictor)]
 
 

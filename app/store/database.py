@@ -4,16 +4,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from app.store.errors import StoreUnavailable
+from app.store.sqlite_log import Log
 
 _BEGIN_MODE = "begin_mode"
 _NEWS = "news"
@@ -62,7 +64,9 @@ class Database:
         `on_full` after each that failed because the database's disk is full.
         """
         self._on_news, self._on_full = on_news, on_full
-        sqlite = make_url(url).get_backend_name() == "sqlite"
+        parsed = make_url(url)
+        sqlite = parsed.get_backend_name() == "sqlite"
+        self._log = Log(Path(f"{parsed.database}-wal")) if sqlite else None
         self.engine = create_engine(
             url,
             json_serializer=partial(json.dumps, allow_nan=False),
@@ -93,6 +97,8 @@ class Database:
             news = connection.info.pop(_NEWS, False)
         if news and self._on_news is not None:
             self._on_news()
+        if self._log is not None:
+            self._log.keep_short(self.engine)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -103,6 +109,10 @@ class Database:
             if self._on_full is not None and _is_full(error):
                 self._on_full()
             raise StoreUnavailable from error
+        except DatabaseError as error:
+            if type(error) is not DatabaseError:  # its kinds, as a broken constraint, are the caller's
+                raise
+            raise StoreUnavailable from error  # a file that is damaged, or no database at all
 
     def ping(self) -> None:
         """Ask the database for an answer.

@@ -1,12 +1,26 @@
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from app.store.database import Database, db_now
 from app.store.records import Event, Json, Level
-from app.store.tables import events, of_job
+from app.store.states import ENDED
+from app.store.tables import events, jobs, of_job
 
 _COLUMNS = [events.c[field.name] for field in fields(Event)]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a look at a job found: the id of its newest event (0 before the first), and events of it.
+
+    `ended` says that no event will follow the newest one.
+    """
+
+    newest: int
+    ended: bool
+    events: list[Event]
 
 
 def list_events(db: Database, job_id: str, after: int = 0, limit: int = 100) -> list[Event]:
@@ -19,6 +33,38 @@ def list_events(db: Database, job_id: str, after: int = 0, limit: int = 100) -> 
     )
     with db.read() as connection:
         return [Event(**row) for row in connection.execute(query).mappings()]
+
+
+def look_for_events(db: Database, after: Mapping[str, int | None], limit: int = 100) -> dict[str, News]:
+    """Look at many jobs at once.
+
+    Args:
+        db: the database.
+        after: by job, the id above which its events are wanted; None wants none of them.
+        limit: at most so many events of each job, oldest first.
+
+    Returns:
+        News of each job. One that is gone has ended.
+    """
+    newest = select(func.max(events.c.id)).where(events.c.job_seq == jobs.c.seq).scalar_subquery()
+    query = select(jobs.c.id, jobs.c.seq, jobs.c.status, newest.label("newest")).where(jobs.c.id.in_(after))
+    found = {job_id: News(0, True, []) for job_id in after}
+    with db.read() as connection:
+        for row in connection.execute(query).mappings().all():
+            since, last = after[row["id"]], row["newest"] or 0
+            fresh = _after(connection, row["seq"], since, limit) if since is not None and since < last else []
+            found[row["id"]] = News(last, row["status"] in ENDED, fresh)
+    return found
+
+
+def _after(connection: Connection, seq: int, since: int, limit: int) -> list[Event]:
+    query = (
+        select(*_COLUMNS)
+        .where(events.c.job_seq == seq, events.c.id > since)
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+    return [Event(**row) for row in connection.execute(query).mappings()]
 
 
 def add_event(

@@ -112,6 +112,7 @@ Index("ix_jobs_list", jobs.c.status, jobs.c.seq)
 Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
 Index("ix_jobs_branched_from", jobs.c.branched_from, jobs.c.status)
+Index("ix_jobs_finished_at", jobs.c.finished_at)
 
 job_metadata = Table(
     "job_metadata",

@@ -6,6 +6,8 @@ import pytest
 
 from client.api import ThawClient
 
+pytestmark = pytest.mark.promise("A job that cannot succeed fails by name, and the next one runs")
+
 
 @pytest.fixture(scope="module")
 def datasets(thaw, draw_shapes):

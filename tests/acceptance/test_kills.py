@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 EPOCHS = 8
+EXACT = "Killed any number of times, a job ends with the very bytes of one that nothing happened to"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,7 @@ def check_exact(rough, job, tmp_path, read_weights, uninterrupted, attempts):
     assert kept <= {path.name for path in (rough.artifacts / job.id).rglob("*")}
 
 
+@pytest.mark.promise(EXACT)
 def test_job_of_a_killed_worker_goes_on_from_its_last_epoch(
     rough, worker, begin, ended, uninterrupted, tmp_path, read_weights, proc, until
 ):
@@ -77,6 +79,7 @@ def test_job_of_a_killed_worker_goes_on_from_its_last_epoch(
     assert len(lost) == 1
 
 
+@pytest.mark.promise(EXACT)
 def test_job_of_a_killed_attempt_goes_on_from_its_last_epoch(
     rough, worker, begin, ended, uninterrupted, tmp_path, read_weights, proc
 ):
@@ -90,6 +93,7 @@ def test_job_of_a_killed_attempt_goes_on_from_its_last_epoch(
     assert any("ended by SIGKILL" in event.message for event in rough.client.events(job.id))
 
 
+@pytest.mark.promise("A worker that is asked to stop saves and gives its job back, and no attempt is charged")
 def test_worker_that_is_stopped_gives_its_job_back_and_the_next_one_ends_it(
     rough, worker, begin, ended, uninterrupted, tmp_path, read_weights
 ):
@@ -106,6 +110,7 @@ def test_worker_that_is_stopped_gives_its_job_back_and_the_next_one_ends_it(
     check_exact(rough, after, tmp_path, read_weights, uninterrupted, attempts=(1, 2))
 
 
+@pytest.mark.promise("A job that kills its worker each time is worker_lost in the end; the next one runs")
 def test_job_whose_attempts_are_all_killed_is_lost(rough, worker, begin, ended, proc):
     process = worker()
     job = begin(max_attempts=1)
@@ -116,6 +121,7 @@ def test_job_whose_attempts_are_all_killed_is_lost(rough, worker, begin, ended, 
     assert process.poll() is None
 
 
+@pytest.mark.promise("Cancel frees the device within one step and one heartbeat, whatever the job is doing")
 def test_cancelled_job_frees_the_worker_for_the_next(rough, worker, begin, ended, proc, until, make_spec):
     process = worker()
     job = begin()
@@ -133,6 +139,7 @@ def test_cancelled_job_frees_the_worker_for_the_next(rough, worker, begin, ended
     rough.client.download(job.id, "last", rough.root / "cancelled.safetensors")  # what was saved stays
 
 
+@pytest.mark.promise("A paused job goes on exactly when it is resumed")
 def test_paused_job_goes_on_exactly_when_it_is_resumed(
     rough, worker, begin, ended, uninterrupted, tmp_path, read_weights, until
 ):
@@ -146,6 +153,7 @@ def test_paused_job_goes_on_exactly_when_it_is_resumed(
     check_exact(rough, after, tmp_path, read_weights, uninterrupted, attempts=(1, 2))
 
 
+@pytest.mark.promise(EXACT)
 def test_range_test_whose_attempt_is_killed_begins_again_with_the_same_curve(
     rough, worker, slow_spec, ended, proc, until
 ):

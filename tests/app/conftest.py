@@ -1,18 +1,27 @@
 """The real server on a free port with a real SQLite file; what a worker would write, the tests write."""
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from app.store.attempts import claim
+from app.settings import Settings
+from app.store.attempts import claim, finish
 from app.store.database import Database
+from app.store.jobs import create_job
 from app.store.records import Claim, NewCheckpoint
 from app.store.reports import record_epoch
+from app.store.states import Status
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -152,3 +161,105 @@ def write_epoch(house, store) -> Callable[..., Any]:
         return record_epoch(store, held, 600, record, new, named)
 
     return write
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    """An empty database of either kind in turn."""
+    db = Database(url)
+    yield db
+    db.dispose()
+
+
+@pytest.fixture
+def settings(url: str, tmp_path: Path) -> Settings:
+    """Of a home of its own, with that database."""
+    made = Settings(
+        home_dir=tmp_path / "home",
+        data_dir=tmp_path / "data",
+        weights_dir=tmp_path / "weights",
+        database_url=url,
+    )
+    made.artifacts_dir.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def leave_job(db: Database, settings: Settings) -> Callable[..., str]:
+    """Makes a job with the files of an epoch for each value, and ends it, unless `status` is None."""
+
+    def leave(
+        values: tuple[float | None, ...] = (0.5,),
+        best: int | None = None,
+        status: Status | None = Status.SUCCEEDED,
+        content: bytes = b"weights",
+    ) -> str:
+        job, _ = create_job(db, spec={}, resolved_spec={}, priority=1000)
+        held = claim(db, "w1", 600)
+        assert held is not None
+        folder = settings.artifacts_dir / job.id / f"attempt-{held.attempt}"
+        folder.mkdir(parents=True)
+        for number, value in enumerate(values, 1):
+            weights = folder / f"epoch-{number:05d}.safetensors"
+            state = folder / f"epoch-{number:05d}.state.pt"
+            weights.write_bytes(content)
+            state.write_bytes(b"state")
+            new = NewCheckpoint(
+                weights.relative_to(settings.artifacts_dir).as_posix(),
+                len(content),
+                hashlib.sha256(content).hexdigest(),
+                state.relative_to(settings.artifacts_dir).as_posix(),
+                len(b"state"),
+                hashlib.sha256(b"state").hexdigest(),
+                metric="val_accuracy",
+                value=value,
+            )
+            named = {"checkpoint": new.id, "metric": "val_accuracy", "value": value}
+            place = {"stage": "all", "stage_index": 0, "epoch": number, "global_epoch": number}
+            record_epoch(db, held, 600, place, new, named if number == best else None)
+        if status is not None:
+            finish(db, held, status, "done")
+        return job.id
+
+    return leave
+
+
+@pytest.fixture
+def traffic(url: str, settings: Settings, tmp_path: Path) -> Callable[..., Any]:
+    """`with traffic(writers=2, readers=1) as said`: processes at work; then `said` has what they did.
+
+    `size` is the length of what each heartbeat writes.
+    """
+
+    @contextmanager
+    def run(writers: int = 0, readers: int = 0, size: int = 500) -> Iterator[list[dict[str, Any]]]:
+        stop = tmp_path / "stop"
+        stop.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "tests.traffic"]
+        started = [
+            subprocess.Popen(
+                [*command, kind, url, str(settings.artifacts_dir), str(stop), str(size)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for kind in ["write"] * writers + ["read"] * readers
+        ]
+        said: list[dict[str, Any]] = []
+        try:
+            for process in started:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in started:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            yield said
+        finally:
+            stop.touch()
+            for process in started:
+                printed, _ = process.communicate(timeout=120)
+                said.append(json.loads(printed))
+
+    return run

@@ -56,6 +56,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "poll_seconds": "1.5",
         "grace_seconds": "6",
         "stall_seconds": "7",
+        "job_days": "90",
+        "checkpoint_days": "1.5",
         "cache_bytes": "1000000",
         "feature_memory_bytes": "500000",
         "upload_bytes": "2000000",

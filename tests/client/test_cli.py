@@ -75,6 +75,20 @@ def test_worker_becomes_the_worker(start, stand_ins, monkeypatch):
     assert (process.returncode, stdout) == (7, "worker\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        (["doctor"], "app doctor"),
+        (["doctor", "--json"], "app doctor --json"),
+        (["backup", "copy.db"], "app backup copy.db"),
+        (["backup", "copy.db", "--artifacts", "kept"], "app backup copy.db --artifacts kept"),
+    ],
+)
+def test_an_operators_commands_become_the_servers_own(start, stand_ins, given, run):
+    process = start(*given, modules=stand_ins)
+    assert process.stdout.readline() == f"{run}\n"
+
+
 def test_submit_prints_the_id_alone(api, thaw, make_job, spec):
     api.on("POST", "/v1/jobs", api.Reply(make_job("queued"), 201))
     result = thaw("submit", spec, "--idempotency-key", "k1")

@@ -24,6 +24,7 @@ def test_a_file_appears_whole_with_its_hash_and_size(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x"]
 
 
+@pytest.mark.promise("What is written together is there as a whole or not at all")
 def test_until_it_is_whole_the_old_file_stands(tmp_path):
     (tmp_path / "x").write_bytes(b"old")
 

@@ -233,6 +233,7 @@ def test_paused_job_goes_on_from_its_last_epoch_when_it_is_resumed(db, post, hir
     assert epochs(db, job) == [(1, 1), (2, 2)]
 
 
+@pytest.mark.promise("A worker that is asked to stop saves and gives its job back, and no attempt is charged")
 def test_worker_that_is_stopped_gives_its_job_back_without_charge(db, post, hire, look):
     job = post()
     worker = hire()

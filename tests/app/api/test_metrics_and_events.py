@@ -109,6 +109,7 @@ def test_stream_tells_what_happens_and_ends_with_the_job(api, hold, store):
     assert [number for number, _, _ in seen] == [event["id"] for event in listed]
 
 
+@pytest.mark.promise("Every stream gives each event of its job once and in order, whenever it begins")
 def test_stream_goes_on_after_the_last_event_that_was_seen(api, post):
     job = post()["id"]
     for call in ("pause", "resume", "cancel"):
@@ -119,6 +120,7 @@ def test_stream_goes_on_after_the_last_event_that_was_seen(api, post):
     assert stream(api, job, **{"Last-Event-ID": str(whole[-1][0])}) == []
 
 
+@pytest.mark.promise("Every stream gives each event of its job once and in order, whenever it begins")
 def test_stream_of_more_events_than_a_page_loses_none(api, hold, store):
     held = hold()
     for number in range(230):

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +9,6 @@ from app.store.experiments import create_experiment
 from app.store.ids import new_id
 from app.store.jobs import create_job, get_job
 from app.store.records import Claim, Experiment, Job, NewTrial
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = Database(url)
-    yield db
-    db.dispose()
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def test_reader_sees_one_state_and_is_not_blocked_by_a_writer(db, post, reread):
     assert reread(job).name == "after"
 
 
+@pytest.mark.promise("What is written together is there as a whole or not at all")
 def test_write_rolls_back_on_an_error(db, post, reread):
     def rename_and_fail():
         with db.write() as connection:

@@ -84,6 +84,7 @@ def test_migrating_makes_the_folder_of_the_file(tmp_path):
     assert (tmp_path / "not" / "yet" / "thaw.db").is_file()
 
 
+@pytest.mark.promise("Any number of processes may bring the database up to date at once")
 def test_five_processes_may_migrate_at_once(tmp_path):
     url = f"sqlite:///{tmp_path / 'thaw.db'}"
     script = "import sys; from app.store.migrate import migrate; sys.stdin.readline(); migrate(sys.argv[1])"
@@ -117,6 +118,7 @@ def test_migrated_database_is_current(db):
     assert is_current(db)
 
 
+@pytest.mark.promise("What is written together is there as a whole or not at all")
 def test_failed_migration_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(config: Config, revision: str) -> None:
         upgrade(config, revision)

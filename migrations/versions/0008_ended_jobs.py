@@ -1,0 +1,18 @@
+"""An index of the jobs by their end, for what is kept only so long."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create the index."""
+    op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
+
+
+def downgrade() -> None:
+    """Drop the index."""
+    op.drop_index("ix_jobs_finished_at", "jobs")
