@@ -2,15 +2,20 @@
 
 import hashlib
 import os
+import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from app.orphans import DAY
 from app.settings import Settings
 from app.store.artifacts import StoredFile
 from app.store.copies import CopyFailed, copy_database
 
 ROUNDS = 20
+PINS = ".backup-"  # a folder of links to what is being copied
 CHUNK = 2**20
 
 
@@ -42,44 +47,71 @@ def back_up(settings: Settings, target: Path, artifacts: Path | None = None) -> 
         raise CopyFailed(f"{target} is there already: take another name")
     if artifacts is not None and _below(artifacts, settings.artifacts_dir):
         raise CopyFailed(f"{artifacts} is Thaw's own folder of artifacts, or in it: take another one")
+    keeper = _Keeper(settings.artifacts_dir, artifacts)
     part = target.with_name(f".{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     part.unlink(missing_ok=True)
     try:
-        files = copy_database(settings.database_url, part)
-        keeper = _Keeper(settings.artifacts_dir, artifacts) if artifacts else None
-        lost = keeper.keep(files) if keeper else set[str]()
+        copy_database(settings.database_url, part, keeper.keep)
         for _ in range(ROUNDS):
-            if not lost or keeper is None:
+            if not keeper.lost:
                 break
             part.unlink()
-            files, before = copy_database(settings.database_url, part), lost
-            lost = keeper.keep(files)
-            if lost == before:  # nobody let go of them: they are missing
+            before = keeper.lost
+            copy_database(settings.database_url, part, keeper.keep)
+            if keeper.lost == before:  # nobody let go of them: they are missing
                 break
         size = part.stat().st_size
         part.rename(target)
         _sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
-    new = (keeper.new_files, keeper.new_bytes) if keeper else (0, 0)
-    return Backup(size, len(files) if keeper else 0, *new, tuple(sorted(lost)))
+    return Backup(size, keeper.files, keeper.new_files, keeper.new_bytes, tuple(sorted(keeper.lost)))
 
 
 class _Keeper:
-    """Copies artifacts from one folder to another."""
+    """Copies artifacts from one folder to another, or, where there is no other one, none.
 
-    def __init__(self, source: Path, target: Path) -> None:
+    `files` is how many the database named when it was last asked, `lost` the paths of those of them that
+    could not be copied; `new_files` and `new_bytes` count what was copied.
+    """
+
+    def __init__(self, source: Path, target: Path | None) -> None:
         self._source, self._target = source, target
-        self.new_files = self.new_bytes = 0
+        self.files = self.new_files = self.new_bytes = 0
+        self.lost: set[str] = set()
 
-    def keep(self, files: list[StoredFile]) -> set[str]:
-        """Copies what is not there yet; gives the paths of those that cannot be."""
+    def keep(self, files: list[StoredFile]) -> None:
+        """Copies what is not there yet."""
+        if self._target is None or not files:
+            return
         self._target.mkdir(parents=True, exist_ok=True)
-        return {file.path for file in files if not self._keep(file)}
+        self.files = len(files)
+        self._source.mkdir(parents=True, exist_ok=True)
+        for left in self._source.glob(f"{PINS}*"):  # by a backup that was killed
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(prefix=PINS, dir=self._source) as pins:
+            held = self._hold(files, self._target, Path(pins))
+            self.lost = {
+                file.path
+                for file in files
+                if not self._keep(
+                    file, held.get(file.path, self._source / file.path), self._target / file.path
+                )
+            }
 
-    def _keep(self, file: StoredFile) -> bool:
-        source, target = self._source / file.path, self._target / file.path
+    def _hold(self, files: list[StoredFile], folder: Path, pins: Path) -> dict[str, Path]:
+        """Links what is new, the newest first: training lets go of files faster than they can be copied."""
+        held = {}
+        for number, file in enumerate(reversed(files)):
+            with suppress(OSError):  # it is gone, or there are no links here
+                if not (folder / file.path).exists():
+                    os.link(self._source / file.path, pins / str(number))
+                    held[file.path] = pins / str(number)
+        return held
+
+    def _keep(self, file: StoredFile, source: Path, target: Path) -> bool:
         if _is_there(target, source, file):
             return True
         target.parent.mkdir(parents=True, exist_ok=True)

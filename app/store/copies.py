@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from app.store.artifacts import StoredFile, stored_files
 from app.store.database import Database
 from app.store.errors import StoreUnavailable
 
+Keep = Callable[[list[StoredFile]], None]
+
 _PATIENCE = 10.0  # seconds to wait for a lock
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -21,11 +24,13 @@ class CopyFailed(Exception):
     """The database could not be copied; the message says why and what to do."""
 
 
-def copy_database(url: str, target: Path) -> list[StoredFile]:
+def copy_database(url: str, target: Path, keep: Keep) -> None:
     """Copy the database at `url` into a new file: SQLite as it is, PostgreSQL as `pg_dump` writes it.
 
-    Returns:
-        The files that the rows of the copy name.
+    Args:
+        url: the database.
+        target: the file; it must not be there.
+        keep: called with the files that the rows of the copy name, as soon as they are known.
 
     Raises:
         CopyFailed: there is no such database, it is damaged, or PostgreSQL's program is missing or fails.
@@ -36,9 +41,10 @@ def copy_database(url: str, target: Path) -> list[StoredFile]:
     parsed = make_url(url)
     try:
         if parsed.get_backend_name() != "sqlite":
-            return _dump_postgresql(url, target)
-        _copy_sqlite(Path(parsed.database or ""), target)
-        return _seal(target)
+            _dump_postgresql(url, target, keep)
+        else:
+            _copy_sqlite(Path(parsed.database or ""), target)
+            _seal(target, keep)
     except StoreUnavailable as error:
         raise CopyFailed(f"the database does not answer: {error.__cause__}") from error
 
@@ -62,12 +68,12 @@ def _copy_sqlite(source: Path, target: Path) -> None:
         raise CopyFailed(f"the database is damaged ({damage[0]}): `thaw doctor` says more")
 
 
-def _seal(copy: Path) -> list[StoredFile]:
-    """Read what the copy names, and make it one file without a log beside it."""
+def _seal(copy: Path, keep: Keep) -> None:
+    """Let what the copy names be kept, and make it one file without a log beside it."""
     db = Database(f"sqlite:///{copy}")
     try:
         with db.read() as connection:
-            files = stored_files(connection)
+            keep(stored_files(connection))
     finally:
         db.dispose()
     with closing(sqlite3.connect(copy)) as connection:
@@ -77,10 +83,9 @@ def _seal(copy: Path) -> list[StoredFile]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return files
 
 
-def _dump_postgresql(url: str, target: Path) -> list[StoredFile]:
+def _dump_postgresql(url: str, target: Path, keep: Keep) -> None:
     program = _find_pg_dump()
     parsed = make_url(url)
     address = parsed.set(drivername="postgresql", password=None)
@@ -88,8 +93,9 @@ def _dump_postgresql(url: str, target: Path) -> list[StoredFile]:
     db = Database(url)
     try:
         with db.read() as connection:
-            # The dump and the list of files are of one state.
+            # The dump and the list of files are of one state. The files first: training lets go of them.
             state = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+            keep(stored_files(connection))
             command = [
                 program,
                 "--format=custom",
@@ -105,7 +111,6 @@ def _dump_postgresql(url: str, target: Path) -> list[StoredFile]:
             if done.returncode:
                 said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
                 raise CopyFailed(f"pg_dump failed: {said[0]}")
-            return stored_files(connection)
     finally:
         db.dispose()
 

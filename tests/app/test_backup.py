@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import sqlite3
 import stat
@@ -126,6 +127,16 @@ def test_a_backup_of_the_database_alone_touches_no_files(settings, leave_job, tm
     assert [path.name for path in (tmp_path / "backups").iterdir()] == ["copy"]
 
 
+def test_what_a_backup_that_was_killed_has_left_goes_with_a_later_one(settings, leave_job, tmp_path):
+    job = leave_job()
+    old, young = (settings.artifacts_dir / f".backup-{name}" for name in ("old", "young"))
+    for left in (old, young):
+        left.mkdir()
+    os.utime(old, (0, 0))
+    back_up(settings, tmp_path / "copy", tmp_path / "kept")
+    assert {path.name for path in settings.artifacts_dir.iterdir()} == {job, young.name}
+
+
 def test_nobody_else_can_read_a_backup(settings, tmp_path):
     back_up(settings, tmp_path / "copy")
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
@@ -146,13 +157,15 @@ def test_a_file_that_is_dropped_meanwhile_lets_the_database_be_copied_again(
     first, second = list_checkpoints(db, job)
     copy = copies.copy_database
 
-    def copy_and_drop(url, target):
-        found = copy(url, target)
-        with db.write() as connection:  # as a worker does between the copy of the rows and that of the files
-            connection.execute(checkpoints.delete().where(checkpoints.c.id == first.id))
-        for path in (first.path, first.state_path):
-            (settings.artifacts_dir / path).unlink(missing_ok=True)
-        return found
+    def copy_and_drop(url, target, keep):
+        def drop_and_keep(files):
+            with db.write() as connection:  # as a worker does just before the files are copied
+                connection.execute(checkpoints.delete().where(checkpoints.c.id == first.id))
+            for path in (first.path, first.state_path):
+                (settings.artifacts_dir / path).unlink(missing_ok=True)
+            keep(files)
+
+        copy(url, target, drop_and_keep)
 
     monkeypatch.setattr(backup, "copy_database", copy_and_drop)
     assert back_up(settings, tmp_path / "copy", tmp_path / "kept").lost == ()
