@@ -1,4 +1,4 @@
-"""Starts the server or brings the database up to date: `python -m app serve`, `python -m app migrate`."""
+"""Starts the server, brings the database up to date, works on keys: `python -m app serve | migrate | keys`."""
 
 import logging
 import sys
@@ -6,6 +6,8 @@ import sys
 import structlog
 import uvicorn
 
+from app import key_commands
+from app.binding import BindingRefused, check_binding
 from app.settings import Settings, SettingsError, load_settings
 from app.store.migrate import migrate
 
@@ -13,7 +15,7 @@ GRACE_SECONDS = 5
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one of the two. Returns the exit code."""
+    """Runs one of the three. Returns the exit code."""
     # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
     # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
     show = structlog.dev.ConsoleRenderer(
@@ -33,14 +35,21 @@ def main(arguments: list[str]) -> int:
         case ["migrate"]:
             migrate(settings.database_url)
         case ["serve"]:
-            _serve(settings)
+            return _serve(settings)
+        case ["keys", *rest]:
+            return key_commands.run(settings, rest)
         case _:
-            sys.stderr.write("usage: python -m app migrate | serve\n")
+            sys.stderr.write("usage: python -m app migrate | serve | keys\n")
             return 2
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings) -> int:
+    try:
+        check_binding(settings)
+    except BindingRefused as refusal:
+        sys.stderr.write(f"{refusal}.\n")
+        return 2
     from app.main import create_app
 
     structlog.get_logger().info("server starts", address=f"http://{settings.host}:{settings.port}")
@@ -52,6 +61,7 @@ def _serve(settings: Settings) -> None:
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import errors
@@ -24,9 +24,12 @@ from app.api import (
     reports,
 )
 from app.api.openapi import describe
-from app.catalog import Catalog
+from app.api.state import check_owner
+from app.binding import is_loopback
+from app.catalog import Shelf
 from app.checks import Checks
 from app.exports import Exports
+from app.gate import Gate
 from app.predictor import Predictor
 from app.requests import RequestLog
 from app.settings import Settings
@@ -52,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         sweeper = threading.Thread(target=_sweep, args=(db, settings.lease_seconds, stopping), daemon=True)
         sweeper.start()
         threading.Thread(target=_clear_uploads, args=(settings.data_dir,), daemon=True).start()
-        loader = app.state.catalog.start_loading()
+        loader = app.state.shelf.start_loading()
         yield
         stopping.set()
         app.state.checks.close()
@@ -62,9 +65,16 @@ def create_app(settings: Settings) -> FastAPI:
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
 
-    app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(
+        title="Thaw",
+        version="0.1.0",
+        lifespan=lifespan,
+        dependencies=[Depends(check_owner)],
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
     app.state.db, app.state.settings = db, settings
-    app.state.catalog = Catalog(settings, db)
+    app.state.shelf = Shelf(settings.backbones)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.exports = Exports(settings, db)
     app.state.predictor = Predictor(settings)
@@ -85,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         pages,
     ):
         app.include_router(resource.router)
+    app.add_middleware(Gate, db=db, always=not is_loopback(settings.host))
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)
     return app

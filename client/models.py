@@ -65,6 +65,7 @@ class Job(Answer):
     max_attempts: int | None = None
     worker: str | None = None
     parent: str | None = None
+    owner: str | None = None
     experiment: str | None = None
     variant: str | None = None
     spec: dict[str, Any] | None = None

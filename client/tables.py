@@ -74,6 +74,7 @@ def job_table(job: Job) -> Table:
         "attempt": f"{job.attempt} of {job.max_attempts}" if job.max_attempts else str(job.attempt),
         "worker": job.worker,
         "parent": job.parent,
+        "owner": job.owner,
         "data": job.dataset_fingerprint,
         "created": moment(job.created_at),
         "started": moment(job.started_at) if job.started_at else None,

@@ -11,6 +11,8 @@ StoreError
 ├── ExperimentNotEnded   only experiments whose jobs have ended can be deleted
 ├── NotRetryable         only failed and cancelled jobs can be tried again
 ├── AlreadyRetried       an experiment tries a variant with a seed once at a time
+├── TooManyWaiting       the owner has as many waiting jobs as one may have
+├── KeyNotFound          no key has this id
 ├── LeaseLost            the attempt no longer holds its job
 └── StoreUnavailable     the database does not answer
 """
@@ -108,6 +110,25 @@ class AlreadyRetried(StoreError):
         super().__init__(f"job {other} has the place of job {job_id} in its experiment, and has not ended")
         self.job_id = job_id
         self.other = other
+
+
+class TooManyWaiting(StoreError):
+    """The owner has `waiting` jobs queued or paused, and together with the new ones more than `most`."""
+
+    def __init__(self, owner: str, waiting: int, most: int) -> None:
+        super().__init__(
+            f"{waiting} jobs of {owner or 'nobody'} are queued or paused, and {most} may be (THAW_OWNER_JOBS): "
+            "wait until some have run, or cancel some"
+        )
+        self.owner, self.waiting, self.most = owner, waiting, most
+
+
+class KeyNotFound(StoreError):
+    """There is no key `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {name}; `thaw keys list` shows all")
+        self.name = name
 
 
 class LeaseLost(StoreError):
