@@ -1,4 +1,4 @@
-"""Starts the server, brings the database up to date, works on keys: `python -m app serve | migrate | keys`."""
+"""Starts the server, brings the database up to date, works on keys: `python -m app serve|migrate|keys`."""
 
 import logging
 import sys

@@ -29,32 +29,32 @@ _LONGEST = 100 * 365 * 86400.0  # seconds; also what a date far away may be
 def run(settings: Settings, arguments: Sequence[str]) -> int:
     """Runs one of the commands. Returns the exit code."""
     asked = _parser().parse_args(arguments)
-    db = Database(settings.database_url)
+    db, where = Database(settings.database_url), shown(settings.database_url)
     try:
         if asked.command == "create":
             migrate(settings.database_url)
-            return _create(db, settings, asked)
+            return _create(db, where, asked)
         if not is_current(db):
-            return _fail(
-                f"the database {shown(settings.database_url)} is not of this version: start Thaw once"
-            )
+            return _fail(f"the database {where} is not of this version: start Thaw once")
         return _list(db, asked) if asked.command == "list" else _revoke(db, asked)
     except StoreUnavailable as error:
-        return _fail(f"the database {shown(settings.database_url)} does not answer: {error.__cause__}")
+        return _fail(f"the database {where} does not answer: {error.__cause__}")
     except KeyNotFound as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"the database {where} cannot be made: {error.strerror}")
     finally:
         db.dispose()
 
 
-def _create(db: Database, settings: Settings, asked: argparse.Namespace) -> int:
+def _create(db: Database, where: str, asked: argparse.Namespace) -> int:
     key = new_key()
     stored = keys.create_key(
         db, sha256=sha256_of(key), scope=asked.scope, owner=asked.owner, lifetime_seconds=asked.expires
     )
     # The key alone on standard output, for `KEY=$(thaw keys create …)`.
     sys.stderr.write(
-        f"{stored.id}: {stored.scope}, {_whose(stored)}, {_until(stored)}; in {shown(settings.database_url)}\n"
+        f"{stored.id}: {stored.scope}, {_whose(stored)}, {_until(stored)}; in {where}\n"
         "this is the only time that the key is shown:\n"
     )
     sys.stdout.write(f"{key}\n")

@@ -83,7 +83,7 @@ class OwnDatasets:
         return all(upload is None or self._caller.sees(upload.owner) for upload in found)
 
     def _tops(self, path: str) -> set[str]:
-        """The folder right below the data root that a path names, and the one that it leads into by a link."""
+        """The folder right below the data root that a path names, and the one that a link leads into."""
         try:
             real = resolve_below(self._data_dir, path)
         except Outside:

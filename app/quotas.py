@@ -50,6 +50,6 @@ class Quota:
     def _sentence(self) -> str:
         most = f"{self._settings.owner_bytes:,} bytes"
         return (
-            f"{self.owner or 'nobody'} may have {most} stored here (THAW_OWNER_BYTES): delete jobs that are no "
-            "longer needed, replace datasets by smaller ones, or ask the operator for more"
+            f"{self.owner or 'nobody'} may have {most} stored here (THAW_OWNER_BYTES): delete jobs that are "
+            "no longer needed, replace datasets by smaller ones, or ask the operator for more"
         )

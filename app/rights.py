@@ -65,7 +65,7 @@ class Rights:
                 raise
 
     def _owner_of(self, target: Path) -> str | None:
-        """Whose it will be: whose it was, or the caller's; None is everybody's, as what the operator puts there."""
+        """Whose it will be: whose it was, or the caller's; None is for all, as what operators put there."""
         before = uploads.get_upload(self._db, target.name) if os.path.lexists(target) else None
         if before is not None:
             return before.owner

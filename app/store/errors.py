@@ -117,8 +117,8 @@ class TooManyWaiting(StoreError):
 
     def __init__(self, owner: str, waiting: int, most: int) -> None:
         super().__init__(
-            f"{waiting} jobs of {owner or 'nobody'} are queued or paused, and {most} may be (THAW_OWNER_JOBS): "
-            "wait until some have run, or cancel some"
+            f"{waiting} jobs of {owner or 'nobody'} are queued or paused, and {most} may be "
+            "(THAW_OWNER_JOBS): wait until some have run, or cancel some"
         )
         self.owner, self.waiting, self.most = owner, waiting, most
 

@@ -1,4 +1,4 @@
-"""Keys: their SHA-256, what they allow, whose they are. A row stays when its key is revoked or has expired."""
+"""Keys: their SHA-256, what they allow, whose they are. A row stays when its key is of no more use."""
 
 import hmac
 

@@ -64,7 +64,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop keys and owners. Of requests with one idempotency key by several owners, the first one keeps it."""
+    """Drop keys and owners. Of requests with one idempotency key by several owners, the first keeps it."""
     op.drop_index("ix_jobs_owner_status", "jobs")
     for name in ("jobs", "experiments"):
         op.drop_index(f"ix_{name}_owner", name)
