@@ -18,7 +18,7 @@ def is_loopback(host: str) -> bool:
     """Whether all that an address or a name stands for is reached from this machine alone."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):  # such a name is none
         return False
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     return bool(addresses) and all(ip_address(address).is_loopback for address in addresses)

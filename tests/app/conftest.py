@@ -13,6 +13,9 @@ from app.store.attempts import claim
 from app.store.database import Database
 from app.store.records import Claim, NewCheckpoint
 from app.store.reports import record_epoch
+from tests.app.guarded import anybody, finished, guarded, holder, owner
+
+__all__ = ["anybody", "finished", "guarded", "holder", "owner"]  # for tests of keys
 
 
 @pytest.fixture(scope="session")
