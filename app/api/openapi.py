@@ -64,7 +64,7 @@ def _add_keys(page: dict[str, Any]) -> None:
             continue
         for method, call in calls.items():
             needed = scope_of(method.upper(), path)
-            call["security"] = [{SCHEME: [needed]}]
+            call["security"] = [{SCHEME: [needed]}, {}]  # the second: where there are no keys
             call["responses"] = _refused_keys(needed) | call["responses"]
 
 

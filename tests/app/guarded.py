@@ -59,6 +59,17 @@ def experiment(*seeds: int, **changes: Any) -> dict[str, Any]:
     return {"spec": base | changes, "variants": variants, "seeds": list(seeds)}
 
 
+def routes_of(app: Any, prefix: str = "") -> Iterator[tuple[str, frozenset[str]]]:
+    """The path and the methods of everything that an application answers at, mounted or included."""
+    for route in app.routes:
+        inner = getattr(route, "original_router", route)  # FastAPI keeps what it includes as it is
+        path = prefix + getattr(route, "path", "")
+        if inner is route and path:
+            yield path, frozenset(getattr(route, "methods", None) or ())
+        if hasattr(inner, "routes"):
+            yield from routes_of(inner, path)
+
+
 @pytest.fixture(scope="session")
 def guarded(make_house, draw_shapes):
     """A house whose server demands keys."""

@@ -8,7 +8,7 @@ import sqlite3
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from app.gate import scope_of
 from app.keys import new_key, sha256_of
@@ -18,6 +18,7 @@ from app.store import keys
 from app.store.database import Database
 from app.store.migrate import migrate
 from app.store.scopes import Scope
+from tests.app.guarded import routes_of
 
 # Written out here: what is opened in the application by mistake is not opened in the test, too.
 OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
@@ -30,18 +31,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 def paths(tmp_path_factory):
     """All paths that the application answers at, those of mounted ones, too."""
     app = create_app(Settings(home_dir=tmp_path_factory.mktemp("home")))
-    found = [path for path, _ in _routes(app.routes)]
+    found = [path for path, _ in routes_of(app)]
     assert len(set(found)) > 25
     assert set(found) >= OPEN | READ_BY_POST
     return sorted({*found, "/", "/v1", "/not/there", "/v1/jobs/job_x/not-there"})
-
-
-def _routes(routes, prefix=""):
-    for route in routes:
-        if isinstance(route, Mount):
-            yield from _routes(route.routes, prefix + route.path)
-        else:
-            yield prefix + route.path, getattr(route, "methods", None) or set()
 
 
 def _address(path):
@@ -271,7 +264,7 @@ def test_the_page_about_the_api_says_which_key_each_call_needs(anybody):
                 assert "security" not in call
                 continue
             reads = method == "get" or path in READ_BY_POST
-            assert call["security"] == [{"key": ["read" if reads else "submit"]}], (method, path)
+            assert call["security"] == [{"key": ["read" if reads else "submit"]}, {}], (method, path)
             assert "401" in call["responses"]
             assert ("scope_missing" in str(call["responses"].get("403"))) is not reads or path.endswith(
                 "name}"
