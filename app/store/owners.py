@@ -49,7 +49,7 @@ def stored_bytes(db: Database, owner: str) -> int:
             for table, total in ((checkpoints, of_checkpoints), (reports, of_reports))
         ]
         made = [export for row in connection.execute(exports).scalars() for export in row.values()]
-    return int(sum(sums)) + sum(export["size"] for export in made)
+    return int(sum(sums)) + sum(int(export["size"]) for export in made)
 
 
 def _one(db: Database, column: ColumnElement[str], where: ColumnElement[bool]) -> str | None:

@@ -50,8 +50,8 @@ _SCOPE = Enum(
 )
 
 
-def _owner(**options: str) -> Column[str]:
-    return Column("owner", String(100), nullable=False, **options)
+def _owner(default: str | None = None) -> Column[str]:
+    return Column("owner", String(100), nullable=False, server_default=default)
 
 
 def _job_seq(*, primary_key: bool = False) -> Column[int]:
@@ -74,7 +74,7 @@ experiments = Table(
     Column("metric", String(64), nullable=False),
     Column("idempotency_key", Text),
     Column("request_hash", String(128)),
-    _owner(server_default=NOBODY),
+    _owner(NOBODY),
     UniqueConstraint("owner", "idempotency_key", name="uq_experiments_owner_idempotency_key"),
     sqlite_autoincrement=True,
 )
@@ -113,7 +113,7 @@ jobs = Table(
     Column("variant", Text),
     Column("seed", BigInteger),
     Column("dataset_fingerprint", String(64)),  # of the data that it trains on; set by its first attempt
-    _owner(server_default=NOBODY),
+    _owner(NOBODY),
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",

@@ -12,18 +12,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_STATUSES = "'queued', 'running', 'pausing', 'paused', 'cancelling', 'cancelled', 'succeeded', 'failed'"
-_HELD = "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)"
-_WHOLE = "(experiment IS NULL) = (variant IS NULL) AND (experiment IS NULL) = (seed IS NULL)"
-# What SQLite does not say of a table that is there: the checks, and the order of an index.
-_CHECKS = {
-    "experiments": {},
-    "jobs": {
-        "ck_jobs_status": f"status IN ({_STATUSES})",
-        "ck_jobs_held_while_active": _HELD,
-        "ck_jobs_variant_and_seed_of_an_experiment": _WHOLE,
-    },
-}
+# The index whose order SQLite does not say.
 _CLAIM = "ix_jobs_claim"
 
 
@@ -82,7 +71,7 @@ def downgrade() -> None:
 
 @contextmanager
 def _altered(name: str) -> Iterator[BatchOperations]:
-    """Alter a table: in place, or on SQLite by making it anew from what is there and the checks above.
+    """Alter a table: in place, or on SQLite by making it anew as it is there, with its checks and indexes.
 
     SQLite loses the number of the last row on the way, which must not be given again though that row may be
     deleted.
@@ -93,8 +82,8 @@ def _altered(name: str) -> Iterator[BatchOperations]:
     number = bind.execute(sa.text(last), {"name": name}).scalar() if sqlite else None
     if name == "jobs":
         op.drop_index(_CLAIM, name)
-    checks = [sa.CheckConstraint(sql, name=op.f(check)) for check, sql in _CHECKS[name].items()]
-    with op.batch_alter_table(name, table_args=checks, table_kwargs={"sqlite_autoincrement": True}) as table:
+    there = sa.Table(name, sa.MetaData(), autoload_with=bind, sqlite_autoincrement=True) if sqlite else None
+    with op.batch_alter_table(name, copy_from=there) as table:
         yield table
     if name == "jobs":
         op.create_index(_CLAIM, name, ["status", sa.text("priority DESC"), "seq"])

@@ -213,7 +213,7 @@ def test_a_refused_upload_is_not_read_to_its_end(anybody):
             yield bytes(10_000_000)
             sent.append(1)
 
-    sent = []
+    sent: list[int] = []
     try:
         response = anybody.put("/v1/datasets/zoo", content=endless())
     except httpx.TransportError:  # the server hung up while this one was sending
