@@ -15,7 +15,7 @@ GRACE_SECONDS = 5
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one of the three. Returns the exit code."""
+    """Runs one of the commands; `prepare` is all that can be done before serving. Returns the exit code."""
     # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
     # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
     show = structlog.dev.ConsoleRenderer(
@@ -34,22 +34,29 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["migrate"]:
             migrate(settings.database_url)
+        case ["prepare"]:
+            migrate(settings.database_url)
+            return 0 if _may_listen(settings) else 2
         case ["serve"]:
-            return _serve(settings)
+            return _serve(settings) if _may_listen(settings) else 2
         case ["keys", *rest]:
             return key_commands.run(settings, rest)
         case _:
-            sys.stderr.write("usage: python -m app migrate | serve | keys\n")
+            sys.stderr.write("usage: python -m app migrate | prepare | serve | keys\n")
             return 2
     return 0
 
 
-def _serve(settings: Settings) -> int:
+def _may_listen(settings: Settings) -> bool:
     try:
         check_binding(settings)
     except BindingRefused as refusal:
         sys.stderr.write(f"{refusal}.\n")
-        return 2
+        return False
+    return True
+
+
+def _serve(settings: Settings) -> int:
     from app.main import create_app
 
     structlog.get_logger().info("server starts", address=f"http://{settings.host}:{settings.port}")

@@ -80,7 +80,7 @@ def up() -> None:
         "server": processes.module_command("app", "serve"),
         "worker": processes.module_command("worker"),
     }
-    processes.run_up(processes.module_command("app", "migrate"), services)
+    processes.run_up(processes.module_command("app", "prepare"), services)
 
 
 @app.command()

@@ -14,7 +14,7 @@ ThawError
 ├── SpecUnreadable      a spec file that is no JSON or YAML
 ├── AddressInvalid      --url is no HTTP address
 ├── KeyUnusable         a key has not the form of one, or others can read its file
-└── ProcessFailed       the server, the worker or the migration ended by itself
+└── ProcessFailed       the server, the worker or what prepares them ended by itself
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 import socket
 import sqlite3
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -93,10 +94,8 @@ def test_a_server_for_others_demands_a_key_whatever_its_database_says(make_house
 
 
 @pytest.mark.promise(PROMISE)
-def test_a_server_without_a_setting_is_not_reached_from_elsewhere(make_house):
-    house = make_house()
-    house.serve()
-    listening = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]  # noqa: PTH123, SIM115
-    ours = [line[1] for line in listening if line[3] == "0A" and line[1].endswith(f":{house.port:04X}")]
+def test_a_server_without_a_setting_is_not_reached_from_elsewhere(guarded):
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = [line[1] for line in listening if line[3] == "0A" and line[1].endswith(f":{guarded.port:04X}")]
     (address,) = [socket.inet_ntoa(bytes.fromhex(one.split(":")[0])[::-1]) for one in ours]
     assert address == "127.0.0.1"

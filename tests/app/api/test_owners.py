@@ -195,9 +195,10 @@ def test_another_owners_dataset_is_not_there(zoo, farm, upload, owner, guarded, 
             refused = farm.http.post(call, json=spec | {"dataset": {"path": path}})
             assert refused.status_code == 422, path
             assert [found["code"] for found in refused.json()["error"]["details"]] == ["dataset_not_found"]
-            for said in (shown.json()["error"]["message"], refused.json()["error"]["details"][0]["message"]):
-                assert said.startswith(f"there is no dataset '{path}' below the data root; ")
-                assert name not in said.replace(f"'{path}'", ""), "it is among those that are close"
+            said = [shown.json()["error"]["message"], refused.json()["error"]["details"][0]["message"]]
+            for sentence, asked in zip(said, (path.removeprefix("./"), path), strict=True):
+                assert sentence.startswith(f"there is no dataset '{asked}' below the data root; ")
+                assert name not in sentence.replace(f"'{asked}'", ""), "it is among those that are close"
     for one in (zoo, holder("read", zoo.row.owner), holder("admin")):
         assert one.http.get(f"/v1/datasets/{name}").status_code == 200
         assert name in [row["name"] for row in one.http.get("/v1/datasets").json()["data"]]
