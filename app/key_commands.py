@@ -50,7 +50,11 @@ def run(settings: Settings, arguments: Sequence[str]) -> int:
 def _create(db: Database, where: str, asked: argparse.Namespace) -> int:
     key = new_key()
     stored = keys.create_key(
-        db, sha256=sha256_of(key), scope=asked.scope, owner=asked.owner or NOBODY, lifetime_seconds=asked.expires
+        db,
+        sha256=sha256_of(key),
+        scope=asked.scope,
+        owner=asked.owner or NOBODY,
+        lifetime_seconds=asked.expires,
     )
     # The key alone on standard output, for `KEY=$(thaw keys create …)`.
     sys.stderr.write(
@@ -124,9 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="read: look, download, predict; submit: also submit, upload, cancel, delete; admin: everybody's",
     )
-    create.add_argument(
-        "--owner", type=_owner, help="whose the key is; without one, what no owner has"
-    )
+    create.add_argument("--owner", type=_owner, help="whose the key is; without one, what no owner has")
     create.add_argument(
         "--expires", type=_lifetime, metavar="WHEN", help="12h, 90d, 4w, or a date such as 2030-12-31 (UTC)"
     )
