@@ -69,7 +69,7 @@ def test_a_database_of_another_version_is_said(tmp_path):
 def test_a_server_for_others_without_a_key_does_not_start(make_house, command):
     house = make_house(host="0.0.0.0")
     modules = {"server": ("app", "serve"), "up": ("client", "up")}
-    ended = house.run(sys.executable, "-m", *modules[command])
+    ended = house.run(sys.executable, "-m", *modules[command], timeout=60)
     assert ended.returncode == {"server": 2, "up": 1}[command]
     said = "make one with `thaw keys create --scope admin`, or leave THAW_HOST out to listen on this machine"
     assert said in ended.stderr
