@@ -8,6 +8,7 @@ ENV PYTHONUNBUFFERED=1 \
     THAW_DATA_DIR=/data \
     THAW_WEIGHTS_DIR=/weights \
     THAW_HOST=0.0.0.0
+# On 0.0.0.0 the server starts once there is a key: `keys create --scope admin`, with the same volume.
 
 WORKDIR /opt/thaw
 COPY pyproject.toml constraints.txt README.md ./

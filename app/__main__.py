@@ -1,4 +1,4 @@
-"""The server's side of the command line: `python -m app serve | migrate | doctor | backup`."""
+"""The server's side of the command line: `python -m app serve | migrate | keys | doctor | backup`."""
 
 import logging
 import sys
@@ -7,16 +7,21 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from app import key_commands
+from app.binding import BindingRefused, check_binding
 from app.settings import Settings, SettingsError, load_settings
 from app.store.migrate import migrate
 from app.store.sqlite_faults import warning_of
 
 GRACE_SECONDS = 5
-USAGE = "usage: python -m app migrate | serve | doctor [--json] | backup FILE [--artifacts FOLDER]\n"
+USAGE = (
+    "usage: python -m app migrate | prepare | serve | keys | doctor [--json] "
+    "| backup FILE [--artifacts FOLDER]\n"
+)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one of them. Returns the exit code."""
+    """Runs one of the commands; `prepare` is all that can be done before serving. Returns the exit code."""
     # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
     # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
     show = structlog.dev.ConsoleRenderer(
@@ -37,8 +42,13 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["migrate"]:
             migrate(settings.database_url)
+        case ["prepare"]:
+            migrate(settings.database_url)
+            return 0 if _may_listen(settings) else 2
         case ["serve"]:
-            _serve(settings)
+            return _serve(settings) if _may_listen(settings) else 2
+        case ["keys", *rest]:
+            return key_commands.run(settings, rest)
         case ["backup", file]:
             return _back_up(settings, Path(file), None)
         case ["backup", file, "--artifacts", folder]:
@@ -49,7 +59,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _may_listen(settings: Settings) -> bool:
+    try:
+        check_binding(settings)
+    except BindingRefused as refusal:
+        sys.stderr.write(f"{refusal}.\n")
+        return False
+    return True
+
+
+def _serve(settings: Settings) -> int:
     from app.main import create_app
 
     log = structlog.get_logger()
@@ -64,6 +83,7 @@ def _serve(settings: Settings) -> None:
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    return 0
 
 
 def _examine(*, as_json: bool) -> int:

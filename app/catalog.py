@@ -1,14 +1,18 @@
 """What jobs may name here: backbones, datasets, weights. Torch is loaded while the server already answers."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from app.callers import Caller
+from app.own_datasets import OwnDatasets
 from app.settings import Settings
-from app.store import checkpoints
+from app.store import checkpoints, owners
 from app.store.database import Database
+from app.store.records import Checkpoint
 from finetune.spec import BackboneSpec, JobSpec, JobWeights, Problem, ResolvedSpec, parse_part
 
 if TYPE_CHECKING:
@@ -19,11 +23,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class Catalog:
-    """Checks specs against what there is, and draws up plans."""
+class Shelf:
+    """The backbones, loaded once for all requests."""
 
-    def __init__(self, settings: Settings, db: Database) -> None:
-        self._settings, self._db = settings, db
+    def __init__(self, backbones: Sequence[str]) -> None:
+        self._backbones = tuple(backbones)
         self._registry: Registry | None = None
         self._loading = threading.Lock()
 
@@ -43,17 +47,31 @@ class Catalog:
             if self._registry is None:
                 from finetune import backbones
 
-                self._registry = backbones.load(self._settings.backbones)
+                self._registry = backbones.load(self._backbones)
                 for path, reason in self._registry.failures.items():
                     log.warning("a backbone cannot be used", backbone=path, reason=reason)
             return self._registry
+
+
+class Catalog:
+    """Checks specs against what there is for a caller, and draws up plans."""
+
+    def __init__(self, settings: Settings, db: Database, shelf: Shelf, caller: Caller) -> None:
+        self._settings, self._db, self._shelf, self._caller = settings, db, shelf, caller
+        self._datasets = OwnDatasets(settings.data_dir, db, caller)
+
+    @property
+    def registry(self) -> "Registry":
+        """The backbones."""
+        return self._shelf.registry
 
     def check(self, body: Any) -> list[Problem]:
         """Every problem of a request."""
         from finetune import preflight
 
-        settings = self._settings
-        problems = preflight.check(body, self.registry, settings.data_dir, settings.weights_dir)
+        settings, seen = self._settings, self._datasets.masked(body)
+        problems = preflight.check(seen, self.registry, settings.data_dir, settings.weights_dir)
+        problems = [self._datasets.reworded(problem, body) for problem in problems]
         backbone = parse_part(BackboneSpec, body, "backbone")
         if backbone is not None and isinstance(backbone.weights, JobWeights):
             problems += self._job_weights_problems(backbone.weights)
@@ -78,6 +96,7 @@ class Catalog:
         from finetune.tables import tables_of
 
         settings, resolved = self._settings, self.resolve(spec)
+        self._datasets.check(resolved.dataset.path)
         dataset = open_dataset(settings.data_dir, resolved.dataset, resolved.seed)
         job_file = self._job_file(resolved.backbone)
         blueprint = draw(resolved, self.registry, dataset.classes, settings.weights_dir, job_file)
@@ -85,7 +104,7 @@ class Catalog:
         return make_plan(resolved, blueprint, dataset, tables_of(resolved, blueprint, dataset, room))
 
     def _job_weights_problems(self, weights: JobWeights) -> list[Problem]:
-        if checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint) is not None:
+        if self._checkpoint(weights) is not None:
             return []
         message = f"there is no checkpoint {weights.checkpoint!r} of a job {weights.job!r}"
         return [Problem("backbone.weights.job", message, "weights_not_found")]
@@ -93,5 +112,12 @@ class Catalog:
     def _job_file(self, backbone: BackboneSpec) -> Path | None:
         if not isinstance(backbone.weights, JobWeights):
             return None
-        found = checkpoints.get_checkpoint(self._db, backbone.weights.job, backbone.weights.checkpoint)
+        found = self._checkpoint(backbone.weights)
         return self._settings.artifacts_dir / found.path if found else None
+
+    def _checkpoint(self, weights: JobWeights) -> Checkpoint | None:
+        """The checkpoint of a job that the caller sees."""
+        owner = owners.owner_of_job(self._db, weights.job)
+        if owner is None or not self._caller.sees(owner):
+            return None
+        return checkpoints.get_checkpoint(self._db, weights.job, weights.checkpoint)

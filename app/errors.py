@@ -2,6 +2,7 @@
 
     ApiError
     ├── BadRequest        400  the body is no JSON
+    ├── Unauthorized      401  a key is demanded, and there is none that is known here
     ├── Forbidden         403  the operator has not made it possible
     ├── NotFound          404  there is no such thing
     ├── TimedOut          408  the client stopped in the middle of its request
@@ -10,6 +11,7 @@
     ├── UnsupportedType   415  the body is of a kind that this call does not take
     ├── RangeNotSatisfiable 416  a download is asked for from behind its end
     ├── Invalid           422  fields with problems; all of them in `details`
+    ├── QuotaReached      429  the owner has as much as one may have
     ├── Unavailable       503  the database, the disk or a process beside the server does not answer
     └── NoSpace           507  the disk is full
 
@@ -39,6 +41,7 @@ from app.store.errors import (
     StillBranched,
     StoreError,
     StoreUnavailable,
+    TooManyWaiting,
     TransitionRefused,
     UnknownCursor,
 )
@@ -70,6 +73,12 @@ class BadRequest(ApiError):
     """The request is not of the form that HTTP or JSON asks for."""
 
     status, kind, code = 400, "invalid_request_error", "bad_request"
+
+
+class Unauthorized(ApiError):
+    """A key is demanded, and there is none that is known here."""
+
+    status, kind, code = 401, "invalid_request_error", "key_missing"
 
 
 class Forbidden(ApiError):
@@ -125,6 +134,12 @@ class Invalid(ApiError):
         super().__init__(message, param=first.param, code=first.code, details=problems)
 
 
+class QuotaReached(ApiError):
+    """The owner has as much as one may have."""
+
+    status, kind, code = 429, "invalid_request_error", "quota_jobs"
+
+
 class Unavailable(ApiError):
     """Something that the server needs does not answer; trying again may help."""
 
@@ -149,6 +164,7 @@ STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     AlreadyRetried: Conflict,
     CheckpointGone: NotFound,
     StillBranched: Conflict,
+    TooManyWaiting: QuotaReached,
     StoreUnavailable: Unavailable,
 }
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from app import errors
@@ -24,10 +24,13 @@ from app.api import (
     reports,
 )
 from app.api.openapi import describe
-from app.catalog import Catalog
+from app.api.state import check_owner
+from app.binding import is_loopback
+from app.catalog import Shelf
 from app.checks import Checks
 from app.exports import Exports
 from app.feed import Feed
+from app.gate import Gate
 from app.housekeeping import keep_house
 from app.predictor import Predictor
 from app.requests import RequestLog
@@ -58,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         threading.Thread(target=_clear_uploads, args=(settings.data_dir,), daemon=True).start()
         housekeeper = threading.Thread(target=keep_house, args=(db, settings, stopping), daemon=True)
         housekeeper.start()
-        loader = app.state.catalog.start_loading()
+        loader = app.state.shelf.start_loading()
         yield
         stopping.set()
         app.state.feed.close()
@@ -70,9 +73,16 @@ def create_app(settings: Settings) -> FastAPI:
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
         db.dispose()
 
-    app = FastAPI(title="Thaw", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(
+        title="Thaw",
+        version="0.1.0",
+        lifespan=lifespan,
+        dependencies=[Depends(check_owner)],
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
     app.state.db, app.state.settings = db, settings
-    app.state.catalog = Catalog(settings, db)
+    app.state.shelf = Shelf(settings.backbones)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.exports = Exports(settings, db)
     app.state.feed = Feed(db)
@@ -94,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         pages,
     ):
         app.include_router(resource.router)
+    app.add_middleware(Gate, db=db, always=not is_loopback(settings.host))
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)
     return app

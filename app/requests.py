@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.callers import CALLER, Caller
 from app.errors import error_body, render
 
 log = structlog.get_logger()
@@ -65,10 +66,12 @@ class RequestLog:
         self._count.labels(scope["method"], route, status).inc()
         self._seconds.labels(route).observe(seconds)
         if scope["method"] != "GET" or status >= 400:
+            caller: Caller | None = scope.get(CALLER)
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
                 seconds=round(seconds, 4),
+                key=caller.key if caller else None,
             )

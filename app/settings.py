@@ -133,6 +133,17 @@ class Settings(BaseSettings):
         default=32 * 2**20, ge=1, description="Bytes that an image to be predicted may have."
     )
 
+    owner_jobs: int = Field(
+        default=2000,
+        ge=1,
+        description="Jobs of one owner that may be queued or paused; admins have no limit.",
+    )
+    owner_bytes: int = Field(
+        default=2**40,
+        ge=0,
+        description="Bytes of one owner's uploads, checkpoints, exports and reports; admins have no limit.",
+    )
+
     @property
     def artifacts_dir(self) -> Path:
         """Folder of the checkpoints and everything else that jobs leave behind."""

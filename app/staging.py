@@ -28,11 +28,14 @@ class NameTaken(Exception):
 
 
 class Staging:
-    """The folder of one upload: `archive` and `new` are its caller's. `claim_name` opens one."""
+    """The folder of one upload: `archive` and `new` are its caller's, `target` is where it is to go.
+
+    `claim_name` opens one.
+    """
 
     def __init__(self, folder: Path, lock: int) -> None:
         self._folder, self._lock = folder, lock
-        self._target = folder.with_name(folder.name.removeprefix(PREFIX))
+        self.target = folder.with_name(folder.name.removeprefix(PREFIX))
         self.archive, self.new = folder / "archive.zip", folder / "new"
 
     def put(self, replace: bool) -> bool:
@@ -44,23 +47,23 @@ class Staging:
         """
         whole = _without_wrapping(self.new)
         os.sync()  # a power cut leaves the dataset whole, or none
-        check_free(self._target, replace)
-        before = os.path.lexists(self._target)
+        check_free(self.target, replace)
+        before = os.path.lexists(self.target)
         if before:
-            self._target.rename(self._old)
+            self.target.rename(self._old)
         try:
-            whole.rename(self._target)
+            whole.rename(self.target)
         except OSError as error:
             self.restore()
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise NameTaken(f"somebody else has just made {self._target.name!r}") from error
+                raise NameTaken(f"somebody else has just made {self.target.name!r}") from error
             raise
         return before
 
     def restore(self) -> None:
         """Puts the old dataset back where the new one did not get there."""
-        if os.path.lexists(self._old) and not os.path.lexists(self._target):
-            self._old.rename(self._target)
+        if os.path.lexists(self._old) and not os.path.lexists(self.target):
+            self._old.rename(self.target)
 
     def close(self) -> None:
         """Removes the folder with all that is left in it, the lock last: without one it is nobody's."""

@@ -21,8 +21,8 @@ class GivenUp(Exception):
     """Whoever wanted the dataset is gone."""
 
 
-def unpack(file: Path, folder: Path, limits: Limits, given_up: Callable[[], bool] = lambda: False) -> None:
-    """Unpacks a zip archive into a folder that is there and empty.
+def unpack(file: Path, folder: Path, limits: Limits, given_up: Callable[[], bool] = lambda: False) -> int:
+    """Unpacks a zip archive into a folder that is there and empty; gives the bytes of its files.
 
     Whatever it raises, what is in the folder by then is for the caller to remove.
 
@@ -35,9 +35,11 @@ def unpack(file: Path, folder: Path, limits: Limits, given_up: Callable[[], bool
     packed = file.stat().st_size
     with open_archive(file, limits) as archive:
         entries = read_entries(archive, packed, limits)
-        unpacked = _Unpacked(archive, folder, _Meter(packed, limits.unpacked_bytes), given_up)
+        meter = _Meter(packed, limits.unpacked_bytes)
+        unpacked = _Unpacked(archive, folder, meter, given_up)
         for entry in entries:
             unpacked.add(entry)
+    return meter.total
 
 
 class _Meter:
@@ -45,14 +47,14 @@ class _Meter:
 
     def __init__(self, packed: int, most_bytes: int) -> None:
         self._packed, self._most = packed, most_bytes
-        self._total = 0
+        self.total = 0
 
     def count(self, entry: Entry, written: int, more: int) -> None:
         """So many bytes more are to be written of an entry of which `written` are."""
-        self._total += more
-        if self._total > self._most:
+        self.total += more
+        if self.total > self._most:
             raise ArchiveTooLarge(f"the archive has more than {self._most:,} bytes, unpacked")
-        if self._total > most_unpacked(self._packed):
+        if self.total > most_unpacked(self._packed):
             raise _bomb("the archive")
         if written + more > most_unpacked(entry.info.compress_size):
             raise _bomb(entry.name)

@@ -25,6 +25,7 @@ from app.errors import (
     TooLarge,
     Unavailable,
 )
+from app.rights import Rights
 from app.settings import Settings
 from app.staging import NameTaken, Staging, claim_name
 from app.unpacking import GivenUp, unpack
@@ -41,12 +42,18 @@ _NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR
 
 
 async def upload(
-    settings: Settings, name: str, length: int | None, body: AsyncIterator[bytes], replace: bool
+    settings: Settings,
+    rights: Rights,
+    name: str,
+    length: int | None,
+    body: AsyncIterator[bytes],
+    replace: bool,
 ) -> bool:
     """Takes a dataset in. Whatever it raises, the data root holds what it held before.
 
     Args:
         settings: where to, and the limits.
+        rights: what the caller may.
         name: the dataset's.
         length: how many bytes the client says that it will send, if it says so.
         body: the archive.
@@ -60,8 +67,10 @@ async def upload(
     """
     with _refusals():
         _check_request(settings, name, length)
-        staging = await run_in_threadpool(claim_name, settings.data_dir, name, replace)
+        await run_in_threadpool(rights.check_length, name, length)
+        staging = await run_in_threadpool(claim_name, settings.data_dir, name, True)
         try:
+            await run_in_threadpool(rights.check_name, staging.target, replace)
             await _receive(body, staging.archive, settings.upload_bytes)
         except asyncio.CancelledError:  # the server ends, and will wait for no thread
             staging.close()
@@ -71,7 +80,7 @@ async def upload(
             raise
         given_up = threading.Event()
         try:
-            return await run_in_threadpool(_take_in, staging, settings, replace, given_up)
+            return await run_in_threadpool(_take_in, staging, settings, rights, replace, given_up)
         except asyncio.CancelledError:  # the server ends; the thread goes on until it sees this
             given_up.set()
             raise
@@ -87,13 +96,16 @@ def _check_request(settings: Settings, name: str, length: int | None) -> None:
         raise _too_long(settings.upload_bytes)
 
 
-def _take_in(staging: Staging, settings: Settings, replace: bool, given_up: threading.Event) -> bool:
+def _take_in(
+    staging: Staging, settings: Settings, rights: Rights, replace: bool, given_up: threading.Event
+) -> bool:
     """What is done once the archive is there, in a thread: it takes long, and waits for the disk."""
     limits = Limits(settings.upload_bytes, settings.upload_files)
     try:
-        unpack(staging.archive, staging.new, limits, given_up.is_set)
+        size = unpack(staging.archive, staging.new, limits, given_up.is_set)
         staging.archive.unlink()
-        return staging.put(replace)
+        with rights.noted(staging.target, size):
+            return staging.put(replace)
     finally:
         staging.close()
 

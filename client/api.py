@@ -16,6 +16,7 @@ from client.answers import Model, check, parse, parse_json
 from client.datasets import Dataset
 from client.errors import AddressInvalid, AnswerUnreadable, Unavailable, Unreachable, UploadBroken
 from client.experiments import Experiment
+from client.keys import check_key
 from client.models import Checkpoint, EpochRecord, Event, Format, Job, Page
 from client.plans import Plan
 from client.predictions import Predictions
@@ -42,10 +43,15 @@ class ThawClient:
         timeout: Seconds to wait for a connection, and for each next byte of an answer.
         retry_pauses: Seconds before each retry of a download or a stream whose connection broke;
             at least one.
+        key: The key to send, where the server demands one.
     """
 
     def __init__(
-        self, base_url: str, timeout: float = 30.0, retry_pauses: Sequence[float] = download.PAUSES
+        self,
+        base_url: str,
+        timeout: float = 30.0,
+        retry_pauses: Sequence[float] = download.PAUSES,
+        key: str | None = None,
     ) -> None:
         try:
             url = httpx.URL(base_url)
@@ -55,8 +61,12 @@ class ThawClient:
             raise AddressInvalid(base_url)
         self.base_url = base_url.rstrip("/")
         self._timeout, self._retry_pauses = timeout, retry_pauses
+        headers = {} if key is None else {"Authorization": f"Bearer {check_key(key)}"}
         # A proxy of the environment cannot reach a server on this machine.
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=url.host not in LOOPBACK)
+        trust_env = url.host not in LOOPBACK
+        self._http = httpx.Client(
+            base_url=self.base_url, timeout=timeout, trust_env=trust_env, headers=headers
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ from client.shell import (
     JsonOption,
     OneLineErrors,
     PatienceOption,
+    Server,
     SpecArgument,
     open_client,
     print_json,
@@ -55,9 +56,22 @@ app = typer.Typer(
 def options(
     ctx: typer.Context,
     url: Annotated[str, typer.Option("--url", envvar="THAW_URL", help="The server's address.")] = DEFAULT_URL,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            envvar="THAW_API_KEY",
+            metavar="KEY",
+            help="The server's key. Better in the variable or a file: others see a command's options.",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", envvar="THAW_API_KEY_FILE", help="A file with the key, with mode 600."),
+    ] = None,
 ) -> None:
     """Takes what all commands share."""
-    ctx.obj = url
+    ctx.obj = Server(url, key or None, key_file)
 
 
 @app.command()
@@ -67,7 +81,7 @@ def up() -> None:
         "server": processes.module_command("app", "serve"),
         "worker": processes.module_command("worker"),
     }
-    processes.run_up(processes.module_command("app", "migrate"), services)
+    processes.run_up(processes.module_command("app", "prepare"), services)
 
 
 @app.command()
@@ -81,6 +95,12 @@ def serve() -> None:
 def worker() -> None:
     """Start a worker alone."""
     processes.become(processes.module_command("worker"))
+
+
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+def keys(arguments: Annotated[list[str] | None, typer.Argument(metavar="create|list|revoke")] = None) -> None:
+    """Make, list and revoke keys, on the server's machine; `thaw keys create --help` says more."""
+    processes.become(processes.module_command("app", "keys", *(arguments or ["--help"])))
 
 
 @app.command()

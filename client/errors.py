@@ -13,7 +13,8 @@ ThawError
 ├── SourceUnusable      what is to be uploaded is no folder of files and no zip archive
 ├── SpecUnreadable      a spec file that is no JSON or YAML
 ├── AddressInvalid      --url is no HTTP address
-└── ProcessFailed       the server, the worker or the migration ended by itself
+├── KeyUnusable         a key has not the form of one, or others can read its file
+└── ProcessFailed       the server, the worker or what prepares them ended by itself
 """
 
 from collections.abc import Sequence
@@ -160,6 +161,12 @@ class AddressInvalid(ThawError):
 
     def __init__(self, url: str) -> None:
         super().__init__(f"{url!r} is no address of a server; it looks like http://127.0.0.1:8321")
+
+
+class KeyUnusable(ThawError):
+    """A key that has not the form of one, or a file of one that others can read."""
+
+    exit_code = 2
 
 
 class ProcessFailed(ThawError):

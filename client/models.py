@@ -66,6 +66,7 @@ class Job(Answer):
     worker: str | None = None
     parent: str | None = None
     branched_from: str | None = None
+    owner: str | None = None
     experiment: str | None = None
     variant: str | None = None
     spec: dict[str, Any] | None = None

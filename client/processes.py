@@ -122,15 +122,15 @@ def become(command: Command) -> None:
 
 def _prepare(command: Command, stop: StopSignals, grace: float) -> bool:
     """Runs the preparation; returns False where a signal came first."""
-    child = _start("migration", command)
+    child = _start("preparation", command)
     try:
-        _first_to_end({"migration": child}, stop)
+        _first_to_end({"preparation": child}, stop)
     finally:
         end_all([child], stop, grace)
     if stop.asked:
         return False
     if child.returncode:
-        raise ProcessFailed(f"the migration {_how(child.returncode)}")
+        raise ProcessFailed(f"the preparation {_how(child.returncode)}")
     return True
 
 

@@ -47,7 +47,7 @@ def find_lr(
     if job.status != "succeeded":
         typer.echo(end_line(job), err=True)
         end_with(job.status)
-    found = parse_json(RangeTestResult, json.dumps(job.result), f"{ctx.obj}/v1/jobs/{job.id}").range_test
+    found = parse_json(RangeTestResult, json.dumps(job.result), f"{ctx.obj.url}/v1/jobs/{job.id}").range_test
     if as_json:
         print_json(found)
     else:

@@ -1,6 +1,8 @@
 """What the commands of the command line share: options, exit codes, errors as one line."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -8,6 +10,7 @@ from typer.core import TyperGroup
 
 from client.api import ThawClient
 from client.errors import ThawError
+from client.keys import read_key
 from client.models import Answer
 
 EXIT_OF_STATUS = {"succeeded": 0, "failed": 1, "cancelled": 3}
@@ -32,6 +35,15 @@ PatienceOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Server:
+    """The server that the command line names, and the key for it or the file that it is in."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+
+
 class OneLineErrors(TyperGroup):
     """Ends a command that raises one of the client's errors with the error's lines and exit code."""
 
@@ -50,7 +62,11 @@ class OneLineErrors(TyperGroup):
 
 def open_client(ctx: typer.Context) -> ThawClient:
     """A client of the server that the command line names."""
-    return ThawClient(ctx.obj)
+    server: Server = ctx.obj
+    key = server.key
+    if key is None and server.key_file is not None:
+        key = read_key(server.key_file)
+    return ThawClient(server.url, key=key)
 
 
 def to_json(answer: Answer, indent: int | None = 2) -> str:

@@ -75,6 +75,7 @@ def job_table(job: Job) -> Table:
         "worker": job.worker,
         "parent": job.parent,
         "branched from": job.branched_from,
+        "owner": job.owner,
         "data": job.dataset_fingerprint,
         "created": moment(job.created_at),
         "started": moment(job.started_at) if job.started_at else None,

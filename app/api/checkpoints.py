@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, Response
 from app.api import examples
 from app.api.files import serve_file
 from app.api.schemas import CheckpointAnswer, Page, page
-from app.api.state import Db, Exp, Set, find_job
+from app.api.state import Db, Exp, Quo, Set, find_job
 from app.errors import Invalid, NotFound
 from app.store import checkpoints
 from app.store.database import Database
@@ -45,6 +45,7 @@ async def download(
     db: Db,
     settings: Set,
     exports: Exp,
+    quota: Quo,
     as_format: AsFormat = None,
     preprocessing: Preprocessing = False,
 ) -> Response:
@@ -64,6 +65,8 @@ async def download(
             gone=NotFound(f"the file of checkpoint {found.id} is gone", param="checkpoint"),
             filename=f"{stem}{Path(found.path).suffix}",
         )
+    if wanted.key not in (found.exports or {}):
+        await run_in_threadpool(quota.check_bytes)
     record = await exports.find(job, found, wanted)
     return serve_file(
         request,

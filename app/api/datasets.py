@@ -13,10 +13,11 @@ from app.api import dataset_examples as examples
 from app.api.conditional import answer
 from app.api.dataset_schemas import DatasetAnswer
 from app.api.schemas import Page, page
-from app.api.state import Chk, Set
+from app.api.state import Chk, Db, Own, Quo, Set, Who
 from app.errors import NotFound
+from app.rights import Rights
 from app.uploads import upload
-from finetune.data.dataset import dataset_names, list_dataset
+from finetune.data.dataset import list_dataset
 from finetune.errors import DatasetNotFound
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -25,10 +26,10 @@ LONGEST_WAIT = 60.0
 
 
 @router.get("", response_model=Page[DatasetAnswer], responses=examples.datasets)
-def list_datasets(settings: Set) -> Page[DatasetAnswer]:
+def list_datasets(settings: Set, own: Own) -> Page[DatasetAnswer]:
     """The folders right below the data root, and the manifests there and in those folders. Not checked."""
     found = []
-    for name in dataset_names(settings.data_dir):
+    for name in own.names():
         with suppress(DatasetNotFound):  # a link out of the data root, or one that was just removed
             found.append(DatasetAnswer.of(list_dataset(settings.data_dir, name)))
     return page(found, "name")
@@ -39,6 +40,7 @@ async def get_dataset(
     name: str,
     request: Request,
     checks: Chk,
+    own: Own,
     wait: Annotated[
         float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the check's end.")
     ] = 10.0,
@@ -49,9 +51,10 @@ async def get_dataset(
     `check.status` is no longer `running`. Only what is new since the last check is opened.
     """
     try:
+        await run_in_threadpool(own.check, name)
         listing, check = await run_in_threadpool(checks.look, _plain(name))
     except DatasetNotFound as error:
-        raise NotFound(error.message, param="name") from error
+        raise NotFound(await run_in_threadpool(own.missing, name), param="name") from error
     if wait > 0:
         await asyncio.wait([asyncio.wrap_future(check.ended)], timeout=wait)
     return answer(request, DatasetAnswer.of(listing, check), {"check": {"checked_at"}})
@@ -62,7 +65,11 @@ async def put_dataset(
     name: str,
     request: Request,
     settings: Set,
+    db: Db,
+    caller: Who,
     checks: Chk,
+    own: Own,
+    quota: Quo,
     replace: Annotated[bool, Query(description="Whether a dataset of that name may go for it.")] = False,
 ) -> Response:
     """Takes in a zip archive as the dataset of that name: as a whole, or not at all.
@@ -71,7 +78,8 @@ async def put_dataset(
     are left out. The check of the files begins at once.
     """
     length = request.headers.get("content-length")
-    replaced = await upload(settings, name, int(length) if length else None, request.stream(), replace)
+    rights, size = Rights(db, caller, own, quota), int(length) if length else None
+    replaced = await upload(settings, rights, name, size, request.stream(), replace)
     checks.forget(name)
     listing, check = await run_in_threadpool(checks.look, name)
     body = DatasetAnswer.of(listing, check).model_dump_json()

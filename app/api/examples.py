@@ -65,6 +65,7 @@ JOB = {
     "worker": "1d0a1f3c-8a3f-4b5e-9d57-b2a4a7a0c9e1",
     "parent": None,
     "branched_from": None,
+    "owner": "zoo",
     "experiment": None,
     "variant": None,
     "spec": SPEC,
@@ -318,10 +319,17 @@ invalid: Responses = {
     422: in_json("Every problem of the request.", REFUSAL),
 }
 job: Responses = {200: in_json("The job.", JOB), **conflict}
+quota: Responses = refusal(
+    429,
+    "quota_jobs",
+    "2000 jobs of zoo are queued or paused, and 2000 may be (THAW_OWNER_JOBS): wait until some have run, or "
+    "cancel some",
+)
 job_created: Responses = {
     201: in_json("The job.", {**JOB, "status": "queued", "progress": None, "best": None}),
     **conflict,
     **invalid,
+    **quota,
 }
 branch_created: Responses = {
     **job_created,
@@ -373,6 +381,12 @@ download: Responses = {
     ),
     **refusal(416, "range_not_satisfiable", "the file has 44785941 bytes"),
     **wrong_parameter,
+    **refusal(
+        429,
+        "quota_bytes",
+        "zoo may have 1,099,511,627,776 bytes stored here (THAW_OWNER_BYTES): delete jobs that are no longer "
+        "needed, replace datasets by smaller ones, or ask the operator for more",
+    ),
     **refusal(503, "unavailable", "the export of ckpt_0d6y4x2s8k1mjq7w9v5t3hzn is still being made"),
 }
 backbones: Responses = {200: in_json("Backbones.", listed(BACKBONE, "name"))}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.examples import Responses, in_json, invalid, listed, refusal, wrong_parameter
+from app.api.examples import Responses, in_json, invalid, listed, quota, refusal, wrong_parameter
 from app.verdict import method
 
 BODY: dict[str, Any] = {
@@ -34,6 +34,7 @@ EXPERIMENT: dict[str, Any] = {
     "id": "exp_7f3c09a1d25e4b8896d0c1aa",
     "name": "which recipe",
     "metadata": {},
+    "owner": "zoo",
     "created_at": 1767225600.25,
     "status": "succeeded",
     "progress": PROGRESS,
@@ -162,6 +163,7 @@ experiment_created: Responses = {
     201: in_json("The experiment.", WAITING),
     **refusal(409, "conflict", "the idempotency key 'k' was used before with another request"),
     **invalid,
+    **quota,
 }
 experiment_list: Responses = {
     200: in_json("A page of experiments.", listed(EXPERIMENT, "id")),

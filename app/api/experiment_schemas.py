@@ -64,6 +64,7 @@ class ExperimentAnswer(BaseModel):
     id: str
     name: str | None
     metadata: dict[str, str]
+    owner: str | None = Field(description="Whose it is: the owner of the key that it was made with.")
     created_at: float
     status: Literal[Status.QUEUED, Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED]
     progress: dict[Status, int] = Field(description="How many jobs there are by status.")
@@ -97,4 +98,4 @@ class ExperimentAnswer(BaseModel):
             "answer": verdict.answer(experiment.metric, values, comparisons, ended, len(trials)),
         }
         own = {name: getattr(experiment, name) for name in cls.model_fields if hasattr(experiment, name)}
-        return cls.model_validate(own | computed)
+        return cls.model_validate(own | computed | {"owner": experiment.owner or None})

@@ -11,7 +11,8 @@ from app.api.bodies import IdempotencyKey, JsonBody, digest_of
 from app.api.conditional import answer
 from app.api.experiment_schemas import ExperimentAnswer
 from app.api.schemas import Page, page
-from app.api.state import Cat, Db, Set, find_experiment
+from app.api.state import Cat, Db, Quo, Set, Who, find_experiment
+from app.quotas import Quota
 from app.store import controls, experiments
 from app.store.database import Database
 from app.store.ids import new_id
@@ -28,27 +29,30 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
     openapi_extra=examples.experiment_body,
     responses=examples.experiment_created,
 )
-def create(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> ExperimentAnswer:
+def create(
+    body: JsonBody, db: Db, catalog: Cat, quota: Quo, idempotency_key: IdempotencyKey = None
+) -> ExperimentAnswer:
     """Stores an experiment and a job for each variant and seed. Every problem is in the answer at once.
 
     A variant is a merge patch (RFC 7396) of the spec. An object with another `name` or `policy` than the
     spec's replaces it; a recipe takes the spec's stages away, and stages its recipe.
     """
     digest = digest_of(body)
-    experiment = experiments.find_earlier(db, idempotency_key, digest)
+    experiment = experiments.find_earlier(db, idempotency_key, digest, quota.owner)
     if experiment is None:
-        experiment = _create(db, draft(body, catalog), idempotency_key, digest)
+        experiment = _create(db, quota, draft(body, catalog), idempotency_key, digest)
     return _answer(db, experiment)
 
 
 @router.get("", response_model=Page[ExperimentAnswer], responses=examples.experiment_list)
 def list_experiments(
     db: Db,
+    caller: Who,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[ExperimentAnswer]:
     """Experiments, newest first."""
-    found, more = experiments.list_experiments(db, after, limit)
+    found, more = experiments.list_experiments(db, after, limit, caller.only)
     return page([_answer(db, experiment) for experiment in found], "id", more)
 
 
@@ -72,7 +76,7 @@ def delete(experiment_id: str, db: Db, settings: Set) -> None:
         shutil.rmtree(settings.artifacts_dir / job_id, ignore_errors=True)
 
 
-def _create(db: Database, sound: Draft, idempotency_key: str | None, digest: str) -> Experiment:
+def _create(db: Database, quota: Quota, sound: Draft, idempotency_key: str | None, digest: str) -> Experiment:
     sent, new = sound.body, new_id("exp")
     values = {
         "id": new,
@@ -84,8 +88,11 @@ def _create(db: Database, sound: Draft, idempotency_key: str | None, digest: str
         "metric": sound.metric,
         "idempotency_key": idempotency_key,
         "request_hash": digest,
+        "owner": quota.owner,
     }
-    experiment, _ = experiments.create_experiment(db, values, sound.trials(sent.name or new))
+    quota.check_bytes()
+    trials = sound.trials(sent.name or new)
+    experiment, _ = experiments.create_experiment(db, values, trials, quota.most_waiting)
     return experiment
 
 

@@ -12,9 +12,10 @@ from app.api import examples
 from app.api.bodies import IdempotencyKey, JsonBody, digest_of
 from app.api.conditional import answer
 from app.api.schemas import JobAnswer, Page, page
-from app.api.state import Cat, Db, Set, find_job
+from app.api.state import Cat, Db, Quo, Set, Who, find_job
 from app.branches import draft_branch, read_branch
 from app.errors import Invalid
+from app.quotas import Quota
 from app.store import checkpoints, controls, jobs
 from app.store.database import Database
 from app.store.records import Job, Json
@@ -35,15 +36,17 @@ LONGEST_KEY, MOST_PAIRS = 64, 16  # of a job's metadata
     openapi_extra=examples.spec_body,
     responses=examples.job_created,
 )
-def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
+def submit(
+    body: JsonBody, db: Db, catalog: Cat, quota: Quo, idempotency_key: IdempotencyKey = None
+) -> JobAnswer:
     """Stores a job for a worker to take. Every problem of the spec is in the answer at once."""
     digest = digest_of(body)
     # Before the checks: data may have moved since, and the same request is to give the same job.
-    job = jobs.find_earlier(db, idempotency_key, digest)
+    job = jobs.find_earlier(db, idempotency_key, digest, quota.owner)
     if job is None:
         spec = _checked(body, catalog)
         resolved = catalog.resolve(spec).model_dump(mode="json")
-        job = _create(db, body, resolved, idempotency_key=idempotency_key, request_hash=digest)
+        job = _create(db, quota, body, resolved, idempotency_key=idempotency_key, request_hash=digest)
     return JobAnswer.of(job, time.time())
 
 
@@ -54,11 +57,13 @@ def submit(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey
     openapi_extra=examples.spec_body,
     responses=examples.job_created,
 )
-def find_lr(body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None) -> JobAnswer:
+def find_lr(
+    body: JsonBody, db: Db, catalog: Cat, quota: Quo, idempotency_key: IdempotencyKey = None
+) -> JobAnswer:
     """Stores a job that looks for a learning rate instead of training: `range_test` is set if it is not."""
     if isinstance(body, dict) and body.get("range_test") is None:
         body = {**body, "range_test": {}}
-    return submit(body, db, catalog, idempotency_key)
+    return submit(body, db, catalog, quota, idempotency_key)
 
 
 @router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)
@@ -78,13 +83,15 @@ def plan(body: JsonBody, catalog: Cat) -> Response:
 def list_jobs(
     request: Request,
     db: Db,
+    caller: Who,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     status: Status | None = None,
     experiment: Annotated[str | None, Query(description="The id of the experiment that they are of.")] = None,
 ) -> Page[JobAnswer]:
     """Jobs, newest first. `metadata[team]=zoo` keeps those with that pair; it may stand several times."""
-    found, more = jobs.list_jobs(db, after, limit, status, _metadata_filter(request), experiment)
+    pairs = _metadata_filter(request)
+    found, more = jobs.list_jobs(db, after, limit, status, pairs, experiment, caller.only)
     now = time.time()
     return page([JobAnswer.of(job, now) for job in found], "id", more)
 
@@ -114,12 +121,15 @@ def resume(job_id: str, db: Db) -> JobAnswer:
 
 
 @router.post("/{job_id}/retry", status_code=201, response_model=JobAnswer, responses=examples.job_created)
-def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
-    """A new job with the spec of a failed or cancelled one, its parent, in whose place it stands."""
+def retry(job_id: str, db: Db, catalog: Cat, quota: Quo) -> JobAnswer:
+    """A new job with the spec of a failed or cancelled one, its parent, in whose place it stands.
+
+    It belongs to whom the parent belongs to.
+    """
     old = find_job(db, job_id)
     controls.check_retry(old)
     resolved = catalog.resolve(_checked(old.spec, catalog)).model_dump(mode="json")
-    return JobAnswer.of(_create(db, old.spec, resolved, parent=old), time.time())
+    return JobAnswer.of(_create(db, quota, old.spec, resolved, parent=old), time.time())
 
 
 @router.post(
@@ -130,7 +140,7 @@ def retry(job_id: str, db: Db, catalog: Cat) -> JobAnswer:
     responses=examples.branch_created,
 )
 def branch(
-    job_id: str, body: JsonBody, db: Db, catalog: Cat, idempotency_key: IdempotencyKey = None
+    job_id: str, body: JsonBody, db: Db, catalog: Cat, quota: Quo, idempotency_key: IdempotencyKey = None
 ) -> JobAnswer:
     """A new job that starts from a checkpoint of this one, its parent, with a new plan for what follows.
 
@@ -138,7 +148,7 @@ def branch(
     kept until the branch has ended. The job may be in any state, and goes on as if nothing had happened.
     """
     digest = digest_of({"branch": job_id, "body": body})
-    made = jobs.find_earlier(db, idempotency_key, digest)
+    made = jobs.find_earlier(db, idempotency_key, digest, quota.owner)
     if made is None:
         parent, wanted = find_job(db, job_id), read_branch(body)
         start = checkpoints.get_checkpoint(db, job_id, wanted.checkpoint)
@@ -146,7 +156,7 @@ def branch(
             message = f"job {job_id} has no checkpoint {wanted.checkpoint!r}"
             raise Invalid([Problem("checkpoint", message, "checkpoint_not_found")])
         spec, resolved = draft_branch(wanted, parent, start, catalog)
-        made = _create(db, spec, resolved, parent, start.id, idempotency_key, digest)
+        made = _create(db, quota, spec, resolved, parent, start.id, idempotency_key, digest)
     return JobAnswer.of(made, time.time())
 
 
@@ -166,6 +176,7 @@ def _checked(body: Any, catalog: Cat) -> JobSpec:
 
 def _create(
     db: Database,
+    quota: Quota,
     spec: Json,
     resolved: Json,
     parent: Job | None = None,
@@ -173,6 +184,7 @@ def _create(
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> Job:
+    quota.check_bytes()
     job, _ = jobs.create_job(
         db,
         spec=spec,
@@ -185,6 +197,8 @@ def _create(
         branched_from=branched_from,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
+        owner=quota.owner,
+        most_waiting=quota.most_waiting,
     )
     return job
 

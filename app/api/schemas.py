@@ -76,6 +76,7 @@ class JobAnswer(BaseModel):
     worker: str | None
     parent: str | None = Field(description="The job that it tries again, or branches from.")
     branched_from: str | None = Field(description="The checkpoint that it starts from, if it is a branch.")
+    owner: str | None = Field(description="Whose it is: the owner of the key that it was submitted with.")
     experiment: str | None = Field(description="The id of the experiment that it is of.")
     variant: str | None = Field(description="Which variant of the experiment it runs.")
     spec: dict[str, Any] = Field(description="As it was sent.")
@@ -96,6 +97,7 @@ class JobAnswer(BaseModel):
                 **{name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)},
                 "error": job.error
                 and {name: getattr(job.error, name) for name in ("code", "message", "param")},
+                "owner": job.owner or None,
                 "estimated_finish": round(now + left) if running and left is not None else None,
             }
         )

@@ -128,6 +128,11 @@ class Database:
         self.engine.dispose()
 
 
+def shown(url: str) -> str:
+    """Return a database's address without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def tell_workers(connection: Connection) -> None:
     """Let workers look, once the caller's transaction is committed: a job waits, or one is to be let go."""
     connection.info[_NEWS] = True

@@ -13,6 +13,8 @@ StoreError
 ├── AlreadyRetried       an experiment tries a variant with a seed once at a time
 ├── CheckpointGone       the checkpoint that a branch is to start from is not there any more
 ├── StillBranched        a job that has not ended starts from a checkpoint of what is to be deleted
+├── TooManyWaiting       the owner has as many waiting jobs as one may have
+├── KeyNotFound          no key has this id
 ├── LeaseLost            the attempt no longer holds its job
 └── StoreUnavailable     the database does not answer
 """
@@ -128,6 +130,25 @@ class StillBranched(StoreError):
             f"job {branch} starts from a checkpoint of it, and has not ended: wait for it, or cancel it"
         )
         self.branch = branch
+
+
+class TooManyWaiting(StoreError):
+    """The owner has `waiting` jobs queued or paused, and together with the new ones more than `most`."""
+
+    def __init__(self, owner: str, waiting: int, most: int) -> None:
+        super().__init__(
+            f"{waiting} jobs of {owner or 'nobody'} are queued or paused, and {most} may be "
+            "(THAW_OWNER_JOBS): wait until some have run, or cancel some"
+        )
+        self.owner, self.waiting, self.most = owner, waiting, most
+
+
+class KeyNotFound(StoreError):
+    """There is no key `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {name}; `thaw keys list` shows all")
+        self.name = name
 
 
 class LeaseLost(StoreError):

@@ -9,7 +9,9 @@ from app.store.database import Database, db_now, tell_workers
 from app.store.errors import AlreadyRetried, IdempotencyConflict, NotEnded, UnknownCursor
 from app.store.events import add_event
 from app.store.ids import new_id
+from app.store.owners import check_waiting
 from app.store.records import Job, JobError, Json
+from app.store.scopes import NOBODY
 from app.store.states import ENDED, Status
 from app.store.tables import job_metadata, jobs
 from app.store.transitions import lock, lock_experiment
@@ -32,11 +34,15 @@ def create_job(
     branched_from: str | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
+    owner: str = NOBODY,
+    most_waiting: int | None = None,
 ) -> tuple[Job, bool]:
     """Store a queued job, its metadata and its first event.
 
     With `branched_from`, a checkpoint, it is a branch of `parent`, else another try of it, which starts from
     what that started from and takes its place in an experiment.
+
+    It is its parent's owner's, or else `owner`'s, who may have `most_waiting` jobs queued or paused.
 
     Returns:
         The job, and whether it is new: false where the key was used before with the same request.
@@ -46,8 +52,11 @@ def create_job(
         ExperimentNotFound: the parent's experiment is gone.
         AlreadyRetried: another job has the parent's place there, and has not ended.
         CheckpointGone: the checkpoint that it is to start from is not there any more.
+        TooManyWaiting: the owner has as many waiting jobs as one may have.
     """
+    owner = owner if parent is None else parent.owner
     row: Json = {
+        "owner": owner,
         "name": name,
         "priority": priority,
         "max_attempts": max_attempts,
@@ -66,9 +75,10 @@ def create_job(
                 _check_place(connection, parent)
             if row.get("branched_from") is not None:
                 hold(connection, row["branched_from"])
+            check_waiting(connection, owner, most_waiting, 1)
             return insert_job(connection, row, metadata or {}), True
     except IntegrityError:
-        earlier = find_earlier(db, idempotency_key, request_hash)
+        earlier = find_earlier(db, idempotency_key, request_hash, owner)
         if earlier is None:
             raise
     return earlier, False
@@ -82,8 +92,10 @@ def _check_place(connection: Connection, parent: Job) -> None:
         raise AlreadyRetried(parent.id, other)
 
 
-def find_earlier(db: Database, idempotency_key: str | None, request_hash: str | None) -> Job | None:
-    """Return the job that the same request with this key gave before; None where the key is new.
+def find_earlier(
+    db: Database, idempotency_key: str | None, request_hash: str | None, owner: str = NOBODY
+) -> Job | None:
+    """Return the job that the owner's same request with this key gave before; None where the key is new.
 
     Raises:
         IdempotencyConflict: the key was used before with another request.
@@ -91,7 +103,8 @@ def find_earlier(db: Database, idempotency_key: str | None, request_hash: str | 
     if idempotency_key is None:
         return None
     with db.read() as connection:
-        found = _read(connection, select(jobs).where(jobs.c.idempotency_key == idempotency_key))
+        mine = (jobs.c.owner == owner) & (jobs.c.idempotency_key == idempotency_key)
+        found = _read(connection, select(jobs).where(mine))
     if found and found[0].request_hash != request_hash:
         raise IdempotencyConflict(idempotency_key)
     return found[0] if found else None
@@ -110,6 +123,7 @@ def list_jobs(
     status: Status | None = None,
     metadata: Mapping[str, str] | None = None,
     experiment: str | None = None,
+    owner: str | None = None,
 ) -> tuple[list[Job], bool]:
     """Return up to `limit` jobs, newest first, and whether there are more.
 
@@ -120,19 +134,22 @@ def list_jobs(
         status: only jobs in this state.
         metadata: only jobs that have all these pairs.
         experiment: only jobs of the experiment with this id.
+        owner: only jobs of this owner; `after` is then one of them, too.
 
     Raises:
         UnknownCursor: there is no job `after`.
     """
     query, place = _with_pairs(metadata or {})
     query = query.order_by(place.desc()).limit(limit + 1)
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
     if status is not None:
         query = query.where(jobs.c.status == status)
     if experiment is not None:
         query = query.where(jobs.c.experiment == experiment)
     with db.read() as connection:
         if after is not None:
-            query = query.where(place < _cursor(connection, after))
+            query = query.where(place < _cursor(connection, after, owner))
         found = _read(connection, query)
     return found[:limit], len(found) > limit
 
@@ -204,8 +221,11 @@ def _with_pairs(metadata: Mapping[str, str]) -> tuple[Select[*tuple[Any, ...]], 
     return query, place
 
 
-def _cursor(connection: Connection, after: str) -> int:
-    seq: int | None = connection.execute(select(jobs.c.seq).where(jobs.c.id == after)).scalar_one_or_none()
+def _cursor(connection: Connection, after: str, owner: str | None) -> int:
+    query = select(jobs.c.seq).where(jobs.c.id == after)
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
+    seq: int | None = connection.execute(query).scalar_one_or_none()
     if seq is None:
         raise UnknownCursor(after)
     return seq

@@ -2,6 +2,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.store.ids import new_id
+from app.store.scopes import NOBODY, Scope
 from app.store.states import Status
 
 Json = dict[str, Any]
@@ -50,6 +51,7 @@ class Job:
     experiment: str | None
     variant: str | None
     seed: int | None
+    owner: str = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Experiment:
     metric: str
     idempotency_key: str | None
     request_hash: str | None
+    owner: str = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,4 +242,33 @@ class Event:
     level: Level
     message: str
     data: Json
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as stored; `sha256` is all that is known of it. Times are Unix seconds."""
+
+    id: str
+    sha256: str = field(repr=False)
+    scope: Scope
+    owner: str
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    expired: bool
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lets anybody in."""
+        return not self.expired and self.revoked_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An uploaded dataset: whose it is, and how many bytes it has unpacked."""
+
+    name: str
+    owner: str
+    size: int
     created_at: float

@@ -13,9 +13,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     select,
 )
 
+from app.store.scopes import NOBODY, Scope
 from app.store.states import Status
 
 metadata = MetaData(
@@ -38,6 +40,18 @@ _STATUS = Enum(
     length=16,
     values_callable=lambda statuses: [status.value for status in statuses],
 )
+_SCOPE = Enum(
+    Scope,
+    name="scope",
+    native_enum=False,
+    create_constraint=True,
+    length=16,
+    values_callable=lambda scopes: [scope.value for scope in scopes],
+)
+
+
+def _owner(default: str | None = None) -> Column[str]:
+    return Column("owner", String(100), nullable=False, server_default=default)
 
 
 def _job_seq(*, primary_key: bool = False) -> Column[int]:
@@ -58,10 +72,13 @@ experiments = Table(
     Column("variants", _JSON, nullable=False),
     Column("seeds", _JSON, nullable=False),
     Column("metric", String(64), nullable=False),
-    Column("idempotency_key", Text, unique=True),
+    Column("idempotency_key", Text),
     Column("request_hash", String(128)),
+    _owner(NOBODY),
+    UniqueConstraint("owner", "idempotency_key", name="uq_experiments_owner_idempotency_key"),
     sqlite_autoincrement=True,
 )
+Index("ix_experiments_owner", experiments.c.owner, experiments.c.seq)
 
 jobs = Table(
     "jobs",
@@ -89,7 +106,7 @@ jobs = Table(
     Column("progress", _JSON),
     Column("best", _JSON),
     Column("result", _JSON),
-    Column("idempotency_key", Text, unique=True),
+    Column("idempotency_key", Text),
     Column("request_hash", String(128)),
     # What of an experiment the job runs; none of the three where it is a job of its own.
     Column("experiment", ForeignKey("experiments.id", ondelete="CASCADE")),
@@ -97,6 +114,7 @@ jobs = Table(
     Column("seed", BigInteger),
     Column("dataset_fingerprint", String(64)),  # of the data that it trains on; set by its first attempt
     Column("branched_from", String(64)),  # a checkpoint; it is kept for as long as the branch has not ended
+    _owner(NOBODY),
     CheckConstraint(
         "(status IN ('running', 'pausing', 'cancelling')) = (worker IS NOT NULL AND lease_until IS NOT NULL)",
         name="held_while_active",
@@ -105,6 +123,7 @@ jobs = Table(
         "(experiment IS NULL) = (variant IS NULL) AND (experiment IS NULL) = (seed IS NULL)",
         name="variant_and_seed_of_an_experiment",
     ),
+    UniqueConstraint("owner", "idempotency_key", name="uq_jobs_owner_idempotency_key"),
     sqlite_autoincrement=True,  # the number of a deleted job is never given again
 )
 Index("ix_jobs_claim", jobs.c.status, jobs.c.priority.desc(), jobs.c.seq)
@@ -113,6 +132,8 @@ Index("ix_jobs_sweep", jobs.c.status, jobs.c.lease_until)
 Index("ix_jobs_experiment", jobs.c.experiment, jobs.c.seq)
 Index("ix_jobs_branched_from", jobs.c.branched_from, jobs.c.status)
 Index("ix_jobs_finished_at", jobs.c.finished_at)
+Index("ix_jobs_owner", jobs.c.owner, jobs.c.seq)
+Index("ix_jobs_owner_status", jobs.c.owner, jobs.c.status, jobs.c.seq)
 
 job_metadata = Table(
     "job_metadata",
@@ -221,6 +242,30 @@ reports = Table(
     Column("predictions_sha256", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),  # the beginning of the SHA-256, see app.store.keys
+    Column("sha256", String(64), nullable=False, unique=True),  # the key itself is nowhere
+    Column("scope", _SCOPE, nullable=False),
+    _owner(),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+)
+Index("ix_api_keys_owner", api_keys.c.owner, api_keys.c.id)
+
+# Whose an uploaded dataset is. What lies in the data root without a row here was put there by the operator.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    _owner(),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("ix_uploads_owner", uploads.c.owner)
 
 
 def of_job(table: Table, job_id: str) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse
 
-from app.api.state import Db, find_job
+from app.api.state import Db, Who, find_job
 from app.store import checkpoints, epochs, job_reports, jobs
 from app.store.records import Epoch
 from app.store.states import ENDED
@@ -42,9 +42,9 @@ def _figures(found: list[Epoch]) -> list[tuple[str, str]]:
 
 
 @router.get("/")
-def index(db: Db) -> HTMLResponse:
+def index(db: Db, caller: Who) -> HTMLResponse:
     """The newest jobs."""
-    found, more = jobs.list_jobs(db, limit=NEWEST)
+    found, more = jobs.list_jobs(db, limit=NEWEST, owner=caller.only)
     return _show("index.html", jobs=found, more=more)
 
 

@@ -22,6 +22,9 @@ from app.store.reports import record_epoch
 from app.store.states import Status
 
 ROOT = Path(__file__).resolve().parents[2]
+from tests.app.guarded import anybody, finished, guarded, holder, owner
+
+__all__ = ["anybody", "finished", "guarded", "holder", "owner"]  # for tests of keys
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "upload_files": "300",
         "predict_device": "cuda:2",
         "predict_bytes": "4000",
+        "owner_jobs": "5",
+        "owner_bytes": "6000",
     }
     assert set(values) == set(Settings.model_fields)
     for name, value in values.items():

@@ -15,8 +15,17 @@ from typing import Any
 import pytest
 
 from app import uploads
+from app.callers import OPERATOR, Caller
 from app.errors import ApiError, Forbidden, Invalid, NoSpace, TimedOut, TooLarge
+from app.own_datasets import OwnDatasets
+from app.quotas import Quota
+from app.rights import Rights
 from app.settings import Settings
+from app.staging import Staging
+from app.store.database import Database
+from app.store.migrate import migrate
+from app.store.scopes import Scope
+from app.store.uploads import get_upload
 from app.unpacking import GivenUp
 from app.uploads import upload
 
@@ -40,10 +49,31 @@ async def silence(content: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.fixture
-def put(tmp_path: Path) -> Callable[..., bool]:
-    def run(body: AsyncIterator[bytes], name: str = "zoo", length: int | None = None, **limits: Any) -> bool:
+def rights(tmp_path: Path) -> Iterator[Callable[..., Rights]]:
+    """What an operator may; with an owner, what its key allows."""
+    migrate(Settings(home_dir=tmp_path / "home").database_url)
+    db = Database(Settings(home_dir=tmp_path / "home").database_url)
+
+    def make(settings: Settings, owner: str | None = None) -> Rights:
+        caller = OPERATOR if owner is None else Caller(Scope.SUBMIT, owner, "key_1")
+        own = OwnDatasets(settings.data_dir, db, caller)
+        return Rights(db, caller, own, Quota(settings, db, caller))
+
+    yield make
+    db.dispose()
+
+
+@pytest.fixture
+def put(tmp_path: Path, rights: Callable[..., Rights]) -> Callable[..., bool]:
+    def run(
+        body: AsyncIterator[bytes],
+        name: str = "zoo",
+        length: int | None = None,
+        owner: str | None = None,
+        **limits: Any,
+    ) -> bool:
         made = Settings(home_dir=tmp_path / "home", **({"data_dir": tmp_path / "data"} | limits))
-        return asyncio.run(upload(made, name, length, body, False))
+        return asyncio.run(upload(made, rights(made, owner), name, length, body, False))
 
     return run
 
@@ -138,7 +168,39 @@ def test_a_disk_that_fails_is_no_fault_of_the_client(put, monkeypatch):
     assert caught.value.status == 503
 
 
-def test_a_server_that_ends_while_it_unpacks_leaves_nothing(tmp_path, monkeypatch):
+def test_a_dataset_is_noted_as_its_owners_before_it_is_there(put, tmp_path, monkeypatch):
+    seen = []
+
+    def look(self: Staging, replace: bool) -> bool:
+        db = Database(Settings(home_dir=tmp_path / "home").database_url)
+        seen.append((get_upload(db, "zoo"), (tmp_path / "data" / "zoo").exists()))
+        db.dispose()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Staging, "put", look)
+    with pytest.raises(ApiError, match="does not work"):
+        put(pieces(archive()), owner="farm")
+    ((noted, there),) = seen
+    assert noted is not None
+    assert (noted.owner, noted.size, there) == ("farm", 2000, False)
+    db = Database(Settings(home_dir=tmp_path / "home").database_url)
+    assert get_upload(db, "zoo") is None  # it has not got there
+    db.dispose()
+
+
+def test_a_length_above_the_owners_quota_is_refused_before_anything_is_read(put, tmp_path):
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    with pytest.raises(TooLarge, match=r"farm may have 999 bytes stored here \(THAW_OWNER_BYTES\)"):
+        put(unread(), length=1000, owner="farm", owner_bytes=999)
+    with pytest.raises(TooLarge, match="farm may have 0 bytes"):
+        put(unread(), owner="farm", owner_bytes=0)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_that_ends_while_it_unpacks_leaves_nothing(tmp_path, monkeypatch, rights):
     begun, ended = threading.Event(), threading.Event()
     settings = Settings(home_dir=tmp_path / "home", data_dir=tmp_path / "data")
 
@@ -152,7 +214,7 @@ def test_a_server_that_ends_while_it_unpacks_leaves_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(uploads, "unpack", unpack)
 
     async def stop() -> None:
-        task = asyncio.create_task(upload(settings, "zoo", None, pieces(archive()), False))
+        task = asyncio.create_task(upload(settings, rights(settings), "zoo", None, pieces(archive()), False))
         await asyncio.to_thread(begun.wait)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -27,7 +27,7 @@ def stand_ins(tmp_path):
     code = """
 import os, sys, time
 os.write(1, f"{__package__} {' '.join(sys.argv[1:])}".strip().encode() + b"\\n")
-if sys.argv[1:] != ["migrate"]:
+if sys.argv[1:] not in (["migrate"], ["prepare"]):
     time.sleep(60 if __package__ == "app" or not os.environ.get("WORKER_DIES") else 0)
     sys.exit(7)
 """
@@ -42,9 +42,9 @@ def lines_of(process, count):
     return sorted(process.stdout.readline() for _ in range(count))
 
 
-def test_up_migrates_and_runs_server_and_worker_until_ctrl_c(start, stand_ins):
+def test_up_prepares_and_runs_server_and_worker_until_ctrl_c(start, stand_ins):
     process = start("up", modules=stand_ins)
-    assert process.stdout.readline() == "app migrate\n"
+    assert process.stdout.readline() == "app prepare\n"
     assert lines_of(process, 2) == ["app serve\n", "worker\n"]
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20) == ("", "")

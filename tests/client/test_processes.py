@@ -146,7 +146,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace_time(parent, tmp_path):
 
 def test_services_do_not_start_after_a_failed_preparation(tmp_path):
     services = {"server": python(OBEDIENT, tmp_path / "server")}
-    with pytest.raises(ProcessFailed, match="the migration ended with exit code 5"):
+    with pytest.raises(ProcessFailed, match="the preparation ended with exit code 5"):
         processes.run_up(python("raise SystemExit(5)"), services)
     assert list(tmp_path.iterdir()) == []
 

@@ -44,7 +44,7 @@ def reread(db: Database) -> Callable[[Job], Job]:
 def experiment(db: Database) -> Callable[..., Experiment]:
     """Makes an experiment with a job for each variant and seed, seed by seed."""
 
-    def make(variants=("a", "b"), seeds=(0, 1), **values) -> Experiment:
+    def make(variants=("a", "b"), seeds=(0, 1), most_waiting=None, **values) -> Experiment:
         columns: dict[str, Any] = {
             "id": new_id("exp"),
             "name": None,
@@ -61,7 +61,7 @@ def experiment(db: Database) -> Callable[..., Experiment]:
             for seed in seeds
             for name in variants
         ]
-        made, _ = create_experiment(db, columns | values, trials)
+        made, _ = create_experiment(db, columns | values, trials, most_waiting)
         return made
 
     return make

@@ -199,7 +199,7 @@ def _fill(db):
 
 
 # Columns of later revisions.
-LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports", "branched_from"}
+LATER = {"experiment", "variant", "seed", "dataset_fingerprint", "exports", "branched_from", "owner"}
 
 
 def _rows(db, tables):
@@ -261,6 +261,56 @@ def test_taking_experiments_away_keeps_their_jobs_as_jobs_of_their_own(tmp_path)
     command.upgrade(_command_line_config(url), "head")
     assert create_job(db, spec={}, resolved_spec={})[0].seq == 4
     for each in (db, first):
+        each.dispose()
+
+
+EXPERIMENT = (
+    "INSERT INTO experiments (id, metadata, created_at, spec, variants, seeds, metric, idempotency_key{0}) "
+    "VALUES ('exp_{2}', '{{}}', 1.0, '{{}}', '[]', '[0]', 'val_accuracy', 'k'{1})"
+)
+
+
+def test_what_there_was_before_keys_belongs_to_nobody_and_loses_nothing(tmp_path):
+    url, old = _at(tmp_path, "0003")
+    _fill(old)
+    with old.write() as connection:
+        connection.exec_driver_sql(EXPERIMENT.format("", "", 1))
+        connection.exec_driver_sql("UPDATE jobs SET idempotency_key = 'k' WHERE seq = 2")
+        connection.exec_driver_sql(
+            "UPDATE jobs SET experiment = 'exp_1', variant = 'a', seed = 0 WHERE seq = 1"
+        )
+    before = _rows(old, (*JOBS_AND_ALL_OF_THEM, "experiments"))
+    migrate(url)
+    assert _rows(old, (*JOBS_AND_ALL_OF_THEM, "experiments")) == before
+    jobs, _ = list_jobs(old)
+    assert [(job.id, job.owner, job.experiment) for job in jobs] == [
+        ("job_2", "", None),
+        ("job_1", "", "exp_1"),
+    ]
+    assert create_job(old, spec={}, resolved_spec={}, owner="zoo", idempotency_key="k")[1]
+    assert [job.seq for job in list_jobs(old, owner="zoo")[0]] == [4]  # number 3 was given once
+    with old.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    old.dispose()
+
+
+def test_taking_owners_away_leaves_an_idempotency_key_to_the_first_who_used_it(tmp_path):
+    url, db = _at(tmp_path, "head")
+    for owner in ("zoo", "farm"):
+        create_job(db, spec={}, resolved_spec={}, owner=owner, idempotency_key="k")
+        create_job(db, spec={}, resolved_spec={}, owner=owner)
+    create_job(db, spec={}, resolved_spec={}, owner="zoo", idempotency_key="l")
+    with db.write() as connection:
+        for number, owner in enumerate(("zoo", "farm")):
+            connection.exec_driver_sql(EXPERIMENT.format(", owner", f", '{owner}'", number))
+    command.downgrade(_command_line_config(url), "0003")
+    with db.read() as connection:
+        for table, kept in (("jobs", ["k", None, None, None, "l"]), ("experiments", ["k", None])):
+            rows = connection.exec_driver_sql(f"SELECT idempotency_key FROM {table} ORDER BY seq")
+            assert rows.scalars().all() == kept
+    before = _at(tmp_path, "0003", "before.db")[1]
+    assert _shape(db) == _shape(before)
+    for each in (db, before):
         each.dispose()
 
 

@@ -7,9 +7,13 @@ from app.store.epochs import list_epochs
 from app.store.events import list_events
 from app.store.experiments import list_experiments, list_trials
 from app.store.jobs import list_jobs
+from app.store.keys import create_key, find_key
 from app.store.leases import sweep
+from app.store.owners import owner_of_job, stored_bytes
 from app.store.reports import drop_checkpoints
+from app.store.scopes import Scope
 from app.store.states import Status
+from app.store.uploads import get_upload
 from tests.databases import only_sqlite
 
 pytestmark = only_sqlite
@@ -77,6 +81,38 @@ def test_list_by_experiment_walks_its_index(db, plan, post, experiment):
     made, after = experiment(), post().id
     lines = plan(lambda: list_jobs(db, after=after, experiment=made.id))
     assert any("INDEX ix_jobs_experiment (experiment=? AND seq<?)" in line for line in lines), lines
+
+
+def test_list_of_an_owner_walks_its_index(db, plan, post):
+    after = post(owner="zoo").id
+    lines = plan(lambda: list_jobs(db, after=after, owner="zoo"))
+    assert any("INDEX ix_jobs_owner (owner=? AND seq<?)" in line for line in lines), lines
+    lines = plan(lambda: list_jobs(db, after=after, owner="zoo", status=Status.QUEUED))
+    assert any("INDEX ix_jobs_owner_status (owner=? AND status=? AND seq<?)" in line for line in lines), lines
+
+
+def test_an_owners_waiting_jobs_are_counted_in_an_index_alone(db, plan, post):
+    lines = plan(lambda: post(owner="zoo", most_waiting=5))
+    assert any("COVERING INDEX ix_jobs_owner_status (owner=? AND status=?)" in line for line in lines), lines
+    assert _scans(lines) == []
+
+
+def test_what_an_owner_has_stored_is_looked_up_by_its_jobs(db, plan, post, take):
+    post(owner="zoo")
+    lines = plan(lambda: stored_bytes(db, "zoo"))
+    assert any("ix_jobs_owner" in line for line in lines), lines
+    assert _scans(lines) == []
+
+
+def test_every_request_looks_its_key_and_its_owner_up(db, plan, post):
+    job = post(owner="zoo")
+    create_key(db, sha256="ab" * 32, scope=Scope.READ, owner="zoo")
+    for look in (
+        lambda: find_key(db, "ab" * 32),
+        lambda: owner_of_job(db, job.id),
+        lambda: get_upload(db, "birds"),
+    ):
+        assert _scans(plan(look)) == []
 
 
 def test_an_experiment_looks_its_jobs_and_their_checkpoints_up(db, plan, experiment):
