@@ -1,29 +1,22 @@
 """Starts the server or brings the database up to date: `python -m app serve`, `python -m app migrate`."""
 
-import logging
+import resource
 import sys
 
 import structlog
 import uvicorn
 
+from app.logs import configure
 from app.settings import Settings, SettingsError, load_settings
 from app.store.migrate import migrate
 
 GRACE_SECONDS = 5
+MOST_FILES = 4096
 
 
 def main(arguments: list[str]) -> int:
     """Runs one of the two. Returns the exit code."""
-    # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
-    # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
-    show = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    structlog.configure(
-        processors=[*structlog.get_config()["processors"][:-1], show],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
+    configure()
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -41,7 +34,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(settings: Settings) -> None:
+    from app.connections import protocol
     from app.main import create_app
+
+    _allow_many_files()
 
     structlog.get_logger().info("server starts", address=f"http://{settings.host}:{settings.port}")
     uvicorn.run(
@@ -50,8 +46,21 @@ def _serve(settings: Settings) -> None:
         port=settings.port,
         log_level="warning",
         access_log=False,
+        http=protocol(settings.client_seconds),
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
+        server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def _allow_many_files() -> None:
+    """Every connection is an open file, and a shell may allow fewer of them than the server takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 if __name__ == "__main__":

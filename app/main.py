@@ -27,7 +27,9 @@ from app.api.openapi import describe
 from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
+from app.guards import Guards
 from app.predictor import Predictor
+from app.rates import Rates
 from app.requests import RequestLog
 from app.settings import Settings
 from app.staging import sweep
@@ -85,6 +87,12 @@ def create_app(settings: Settings) -> FastAPI:
         pages,
     ):
         app.include_router(resource.router)
+    app.add_middleware(
+        Guards,
+        hosts=(settings.host.lower(), *settings.allowed_hosts),
+        rates=Rates(settings.requests_per_second),
+        seconds=settings.client_seconds,
+    )
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)
     return app
