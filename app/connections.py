@@ -20,6 +20,7 @@ LARGEST_HEAD = 64 * 1024  # bytes of the request line and all headers
 MOST_CONNECTIONS = 1000
 # Times the patience: what a slow client takes is seen when a good part of the system's buffer is free.
 PATIENCE_WRITING = 5
+LINGER_SECONDS = 5.0  # for a client that is refused to stop sending and read why
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -37,6 +38,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._await_request()
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(Unavailable("the server has too many connections open; try again"))
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all waiting."""
@@ -113,18 +115,18 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
-        under_way = (
-            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        )
-        if not under_way:
-            request_id = uuid4().hex
-            answer = answer_of(error)
-            answer.headers.update({**ALWAYS, REQUEST_ID: request_id, "Connection": "close"})
-            lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
-            self.transport.write(STATUS_LINE[error.status] + b"".join(lines) + b"\r\n" + bytes(answer.body))
-            log.info("refused", request_id=request_id, status=error.status, reason=str(error))
-        self.transport.close()
-        self._await_request()  # whoever does not take the answer in, either, is given up for good
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:  # the application learns that nobody listens
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
+        self.transport.write(_written(error))
+        # A socket closed with something unread takes the answer back: what comes now is read and dropped.
+        self.transport.write_eof()
+        _cancel(self._reading)
+        self._reading = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 def protocol(seconds: float) -> type[GuardedProtocol]:
@@ -134,6 +136,16 @@ def protocol(seconds: float) -> type[GuardedProtocol]:
         patience = seconds
 
     return Connection
+
+
+def _written(error: ApiError) -> bytes:
+    """A refusal as it is sent, with an id of its own, under which the log has it."""
+    request_id = uuid4().hex
+    log.info("refused", request_id=request_id, status=error.status, reason=str(error))
+    answer = answer_of(error)
+    answer.headers.update({**ALWAYS, REQUEST_ID: request_id, "Connection": "close"})
+    lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
+    return STATUS_LINE[error.status] + b"".join(lines) + b"\r\n" + bytes(answer.body)
 
 
 def _cancel(timer: TimerHandle | None) -> None:

@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI page: all its checks, on a server with data, jobs, checkpoints and exports."""
+"""schemathesis over the OpenAPI page, with all its checks, on a server with real data in it."""
 
 import re
 import sys
@@ -56,7 +56,7 @@ expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "41
 
 @pytest.fixture(scope="module")
 def filled(make_house, draw_shapes, until):
-    """A house with a dataset, jobs that have succeeded, an experiment, and checkpoints, one of them exported."""
+    """A house with a dataset, trained jobs, an experiment, and checkpoints, one of them exported."""
     house = make_house()
     draw_shapes(house.data / "shapes", train=4, val=2)
     house.serve()

@@ -1,4 +1,4 @@
-"""What no sensible client sends, over real sockets: answered with 400 or 422 in the one shape, never with a 500."""
+"""What no sensible client sends, over real sockets: refused in the one shape, never with a 500."""
 
 import json
 import re

@@ -1,6 +1,7 @@
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -162,11 +163,11 @@ def test_a_link_that_comes_and_goes_never_leads_to_the_secret(files, long, tried
 
 def test_nothing_stays_open_whatever_happens(files):
     os.mkfifo(files / "pipe")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("inner/deep/photo", "out/photo", "absent", "inner/absent", "pipe", "inner/deep/photo/x"):
         for _ in range(5):
             try:
                 open_below(files / name, files).close()
             except (Outside, Irregular, OSError):
                 continue
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
