@@ -245,7 +245,7 @@ NAMES = {
     "a way out": "../../etc/passwd",
     "quotes": '"; filename="evil.exe"; x=\'',
     "Markdown": "![x](http://evil.example/x.png) `a` | [b](javascript:alert(1))",
-    "a template": "{{ 7 * 7 }}{% raw %}",
+    "a template": "{{ 777 * 777 }}{% raw %}",
     "other letters": "Ameisen für 蟻 \U0001f41c",
 }
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -268,7 +268,7 @@ def test_a_name_is_kept_and_shown_safely(house, api, hold, write_epoch, name):
     assert "set-cookie" not in download.headers
     for page in (api.get(f"/jobs/{held.job_id}"), api.get("/")):
         assert not STEERS.search(page.text)
-        assert not re.search("<script|<img|49", page.text)
+        assert not re.search("<script|<img|603729", page.text)
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     found = api.get("/v1/jobs", params={"metadata[team]": name, "limit": 1}).json()["data"]
     assert [one["id"] for one in found] == [held.job_id]

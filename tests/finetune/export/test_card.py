@@ -48,7 +48,7 @@ def test_text_of_users_is_no_markdown(written):
 
 
 def test_text_of_users_turns_no_letters_and_the_spec_still_says_it(written, order, tmp_path):
-    spec = {**order("weights", TORCH, tmp_path / "x.zip").spec, "name": "gpj.\u202eexe"}
+    spec = {**order(tmp_path / "weights", TORCH, tmp_path / "x.zip").spec, "name": "gpj.\u202eexe"}
     text = written(name="gpj.\u202eexe", spec=spec)
     assert text.startswith("# gpj.\ufffdexe\n")
     assert "\u202e" not in text
