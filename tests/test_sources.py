@@ -74,7 +74,7 @@ def problems(tree, name):
     for node in ast.walk(tree):
         for module in imported(node):
             if module in FORBIDDEN and (name, module) not in ALLOWED:
-                yield f"{name}:{node.lineno} imports {module}"
+                yield f"{name} imports {module}"
         if isinstance(node, ast.Call) and (what := wrong(node)):
             yield f"{name}:{node.lineno} {what}"
 

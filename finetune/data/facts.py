@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
@@ -77,7 +78,7 @@ def examine(path: Path, root: Path, keep: Keep | None = None) -> FileFacts:
     return facts
 
 
-def _read(file: BinaryIO, stamp: Stamp) -> tuple[FileFacts, Image.Image | None]:
+def _read(file: BufferedReader, stamp: Stamp) -> tuple[FileFacts, Image.Image | None]:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     try:
@@ -91,7 +92,7 @@ def _read(file: BinaryIO, stamp: Stamp) -> tuple[FileFacts, Image.Image | None]:
     return facts, image
 
 
-def _unsound(file: BinaryIO, stamp: Stamp, digest: str, error: Undecodable) -> FileFacts:
+def _unsound(file: BufferedReader, stamp: Stamp, digest: str, error: Undecodable) -> FileFacts:
     cause = error.__cause__
     if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
         return FileFacts(stamp, "unreadable", _words(cause))

@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without waiting: of a named pipe, for somebody who writes.
@@ -39,7 +39,7 @@ def resolve_below(root: Path, relative: str) -> Path:
     return real
 
 
-def open_below(path: Path, root: Path) -> BinaryIO:
+def open_below(path: Path, root: Path) -> BufferedReader:
     """Opens a regular file below `root` to read it.
 
     Where `path` leads to is found out once, links and all, and compared with the root; then it is opened

@@ -76,7 +76,7 @@ def test_the_server_decodes_nothing(watched, make_spec, until):
         Image.new("RGB", (24, 24), "red").save(content, "PNG")
         assert client.post(f"/v1/jobs/{job}/predict", content=content.getvalue()).status_code == 200
         (predicted,) = decoders()
-        exported = client.get(f"/v1/jobs/{job}/checkpoints/best/download", params={"format": "state_dict"})
+        exported = client.get(f"/v1/jobs/{job}/checkpoints/best/download", params={"format": "torch"})
         assert exported.status_code == 200, exported.text
         (compared,) = decoders()
         assert client.get(f"/v1/jobs/{job}/report").status_code == 200

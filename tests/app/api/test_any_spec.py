@@ -96,6 +96,11 @@ def test_what_is_accepted_is_the_same_job_and_plan_each_time(server, long, tried
         if not named:
             body.pop("name", None)
             body.pop("metadata", None)
+        if "stages" in body:
+            body.pop("recipe", None)
+            body["stages"] = [{**stage, "freeze": {"policy": "none"}} for stage in body["stages"]]
+        else:
+            body.setdefault("recipe", {"name": "joint"})
         tried(1)
         accepted.append(check(server, body) == 201)
 

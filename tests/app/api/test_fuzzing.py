@@ -86,7 +86,7 @@ def filled(make_house, draw_shapes, until):
         worker.terminate()
         worker.wait(20)
         address = f"/v1/jobs/{trained[0]}/checkpoints/best/download"
-        for kind in ("state_dict", "onnx"):
+        for kind in ("torch", "onnx"):
             assert client.get(address, params={"format": kind}).status_code == 200
         experiment = client.post("/v1/experiments", json=body)
         assert experiment.status_code == 201, experiment.text

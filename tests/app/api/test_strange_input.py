@@ -80,25 +80,23 @@ def test_json_that_says_what_cannot_be_is_invalid_everywhere(house, tried, body)
 
 STRANGE = (
     "%00",
-    "..%2f..%2fetc%2fpasswd",
+    "nul%00nul",
     "%2e%2e",
+    "..%2f..%2fetc%2fpasswd",
+    "\\..\\..",
     "%ff%fe",
     "%ed%a0%80",
     "%0d%0aX-Evil:%201",
     "%e2%80%ae",
-    "a" * 3000,
-)
-STRANGE += (
     "<script>",
     "%3Cscript%3E",
-    "9" * 5000,
     "%25%30",
     "'",
     '"',
     "*",
     "%F0%9F%90%9C",
-    "nul%00nul",
-    "\\..\\..",
+    "a" * 3000,
+    "9" * 5000,
 )
 PATHS = (
     ("GET", "/v1/jobs/{}"),
@@ -188,7 +186,7 @@ def test_strange_filters_by_metadata_find_nothing_or_are_invalid(house, tried):
         "%e2%80%ae",
         "<script>",
         "%ff",
-        "'%20OR%201=1--",
+        "'%20OR%201%3D1--",
         '"',
         "$.a",
         "a" * 65,
@@ -197,7 +195,7 @@ def test_strange_filters_by_metadata_find_nothing_or_are_invalid(house, tried):
             answer = talk(house.port, request("GET", f"/v1/jobs?metadata[{key}]={value}".replace(" ", "%20")))
             assert answer.status in (200, 422), (key, value, answer)
             if answer.status == 200:
-                assert json.loads(answer.body)["data"] == []
+                assert json.loads(answer.body)["data"] == [], (key, value)
             tried(1)
 
 

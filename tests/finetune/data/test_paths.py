@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from finetune.data import paths
 from finetune.data.paths import Irregular, Outside, open_below, resolve_below
 
 CONFINED = pytest.mark.promise("No path and no link leads a job or the server to a file outside its root")
@@ -127,7 +126,7 @@ def test_a_link_that_is_put_there_after_the_look_leads_nowhere(files, monkeypatc
             (files / where).symlink_to(leads[where])
         return found
 
-    monkeypatch.setattr(paths.os.path, "realpath", look_and_swap)
+    monkeypatch.setattr("finetune.data.paths.os.path.realpath", look_and_swap)
     with pytest.raises(Outside):
         open_below(target, files)
 
