@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def decoded(monkeypatch):
     names = []
 
     def count(file):
-        names.append(file.name.name)
+        names.append(Path(file.name).name)
         return decode(file)
 
     monkeypatch.setattr(module, "decode", count)
