@@ -46,7 +46,7 @@ backbones = {{ values = ["tiny_net"] }}
 include-method = "DELETE"
 parameters = {{ "path.job_id" = {{ dictionary = "doomed", probability = 0.5 }} }}
 
-# The page says so much of a spec that its bounds alone, one by one, are 2,700 requests to each of these calls.
+# A spec has so many fields that their bounds alone, one by one, are 2,700 requests to each of these calls.
 [[operations]]
 include-path = ["/v1/jobs", "/v1/jobs/plan", "/v1/jobs/find-lr", "/v1/experiments"]
 include-method = "POST"
