@@ -20,7 +20,8 @@ Every answer has the shape `{"error": {"message", "type", "param", "code", "deta
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -28,6 +29,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.aside import AsideError
 from app.store.errors import (
@@ -46,6 +48,7 @@ from app.store.errors import (
 )
 from finetune.spec.problems import Problem
 
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 RETRY_SECONDS = 5  # after which to ask again what cannot be answered now
 
 
@@ -243,7 +246,18 @@ def install(app: FastAPI) -> None:
             405: "this address does not take this method",
         }.get(error.status_code, str(error.detail))
         body = error_body(message, "invalid_request_error", code)
-        return render(error.status_code, body, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+        return render(error.status_code, body, headers)
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """The methods that an address takes: of all its routes, each of which knows its own alone."""
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 def _parameter_problem(error: Mapping[str, Any]) -> Problem:

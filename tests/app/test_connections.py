@@ -122,6 +122,13 @@ def test_a_head_without_end_is_refused(port, pieces):
     assert (answer.status, answer.error["code"]) in ((431, "head_too_large"), (400, "not_http"))
 
 
+@SLOW
+def test_a_client_that_is_refused_can_send_all_and_then_read_why(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(HEAD + b"X-A: " + b"a" * 20_000_000)
+        assert parsed(read(connection)).status == 431
+
+
 def test_a_head_within_the_limit_is_read_and_one_beyond_it_is_refused(port):
     room = LARGEST_HEAD - 2000
     assert talk(port, request("GET", "/healthz", f"X-A: {'a' * room}")).status == 200

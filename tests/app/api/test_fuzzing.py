@@ -17,6 +17,7 @@ seed = 1
 max-stream-events = 3
 request-timeout = 60
 continue-on-failure = true
+hooks = "{hooks}"
 
 [warnings]
 enabled = false
@@ -57,6 +58,16 @@ phases.coverage.enabled = {every_bound}
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
 [checks.negative_data_rejection]
 expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429"]
+"""
+
+# What schemathesis does not know by itself: an archive is sent as the bytes that it is.
+HOOKS = """
+import schemathesis
+
+
+@schemathesis.serializer("application/zip")
+def archive(context, value):
+    return value if isinstance(value, bytes) else bytes(getattr(value, "data", str(value).encode()))
 """
 
 
@@ -105,10 +116,12 @@ def filled(make_house, draw_shapes, until):
 @pytest.fixture
 def fuzz(filled):
     def run(examples, phases, every_bound):
-        config = filled.root / "schemathesis.toml"
+        config, hooks = filled.root / "schemathesis.toml", filled.root / "archives.py"
+        hooks.write_text(HOOKS)
         ids = {"jobs": filled.jobs, "doomed": filled.doomed, "experiments": filled.experiments}
         bounds = "true" if every_bound else "false"
-        config.write_text(CONFIG.format(url=filled.url, examples=examples, every_bound=bounds, **ids))
+        values = {"url": filled.url, "hooks": hooks, "examples": examples, "every_bound": bounds}
+        config.write_text(CONFIG.format(**values, **ids))
         command = (sys.executable, "-m", "schemathesis.cli", "--config-file", config, "--no-color", "run")
         return filled.run(*command, f"{filled.url}/openapi.json", "--phases", phases, timeout=3600)
 
