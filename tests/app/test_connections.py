@@ -11,7 +11,7 @@ import pytest
 from app.connections import LARGEST_HEAD, MOST_CONNECTIONS
 from tests.raw import parsed, read, request, send, talk
 
-PATIENCE = 1.5  # seconds; whoever gives a limit in these tests gives much more
+PATIENCE = 1.0  # seconds; whoever gives a limit in these tests gives much more
 
 SLOW = pytest.mark.promise(
     "A client that is slow, silent or without end is given up, and the others are answered"

@@ -65,7 +65,7 @@ def tries(long, count):
 
 @ANY
 def test_any_json_is_answered(server, long, tried):
-    @tries(long, 60)
+    @tries(long, 40)
     @given(JSON)
     def run(body):
         tried(1)
@@ -76,7 +76,7 @@ def test_any_json_is_answered(server, long, tried):
 
 @ANY
 def test_a_spec_with_anything_anywhere_is_answered(server, long, tried):
-    @tries(long, 60)
+    @tries(long, 40)
     @given(mutated())
     def run(body):
         tried(1)
@@ -89,7 +89,7 @@ def test_a_spec_with_anything_anywhere_is_answered(server, long, tried):
 def test_what_is_accepted_is_the_same_job_and_plan_each_time(server, long, tried):
     accepted = []
 
-    @tries(long, 60)
+    @tries(long, 40)
     @given(SPECS, st.booleans())
     def run(body, named):
         body = body | HERE
