@@ -49,8 +49,11 @@ def test_every_event_is_one_line(written):
         nothing=None,
         error=OSError("a\nb"),
     )
-    (line,) = written.getvalue().splitlines()
+    log.info(f"asked for {KEY}\n2026 [info] forged", path=f"/v1/{KEY}")
+    line, other = written.getvalue().splitlines()
     assert "\\n2026 [info] forged" in line
+    assert "asked for thaw_…\\n2026" in other
+    assert KEY not in other
     assert "404" in line
 
 
