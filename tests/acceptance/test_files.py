@@ -1,6 +1,7 @@
 """Files of users: where they are opened, what they may lead to, and by whom they are decoded."""
 
 import io
+import os
 import shutil
 
 import httpx
@@ -60,7 +61,7 @@ def house(make_house, draw_shapes, make_spec):
             {name: np.ones(shape, "float32") for name, shape in TENSORS.items()}, folder / "own.safetensors"
         )
     (house.root / "sitecustomize.py").write_text(WATCH)
-    house.settings["PYTHONPATH"] = house.root
+    house.settings["PYTHONPATH"] = os.pathsep.join([str(house.root), os.environ.get("PYTHONPATH", "")])
     house.settings["WHO_DECODES"] = house.root / "decoders"
     house.server = house.serve()
     with httpx.Client(base_url=house.url, trust_env=False, timeout=120) as house.client:
