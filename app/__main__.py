@@ -1,6 +1,6 @@
 """The server's side of the command line: `python -m app serve | migrate | keys | doctor | backup`."""
 
-import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -9,11 +9,13 @@ import uvicorn
 
 from app import key_commands
 from app.binding import BindingRefused, check_binding
+from app.logs import configure
 from app.settings import Settings, SettingsError, load_settings
 from app.store.migrate import migrate
 from app.store.sqlite_faults import warning_of
 
 GRACE_SECONDS = 5
+MOST_FILES = 4096
 USAGE = (
     "usage: python -m app migrate | prepare | serve | keys | doctor [--json] "
     "| backup FILE [--artifacts FOLDER]\n"
@@ -22,16 +24,7 @@ USAGE = (
 
 def main(arguments: list[str]) -> int:
     """Runs one of the commands; `prepare` is all that can be done before serving. Returns the exit code."""
-    # Warnings and errors of uvicorn go to stderr by logging's last resort; its access log is ours.
-    # Plain tracebacks: the usual ones show every variable, which takes seconds and may hold secrets.
-    show = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    structlog.configure(
-        processors=[*structlog.get_config()["processors"][:-1], show],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
+    configure()
     if arguments[:1] == ["doctor"] and set(arguments[1:]) <= {"--json"}:
         return _examine(as_json="--json" in arguments)
     try:
@@ -69,8 +62,10 @@ def _may_listen(settings: Settings) -> bool:
 
 
 def _serve(settings: Settings) -> int:
+    from app.connections import protocol
     from app.main import create_app
 
+    _allow_many_files()
     log = structlog.get_logger()
     log.info("server starts", address=f"http://{settings.host}:{settings.port}")
     if fault := warning_of(settings.database_url):
@@ -81,6 +76,11 @@ def _serve(settings: Settings) -> int:
         port=settings.port,
         log_level="warning",
         access_log=False,
+        http=protocol(settings.client_seconds),
+        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
+        server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return 0
@@ -117,6 +117,14 @@ def _back_up(settings: Settings, file: Path, artifacts: Path | None) -> int:
     for path in made.lost:
         sys.stderr.write(f"thaw: {path} is named by the database, and is gone or damaged\n")
     return 1 if made.lost else 0
+
+
+def _allow_many_files() -> None:
+    """Every connection is an open file, and a shell may allow fewer of them than the server takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,7 @@ GRACE_SECONDS = 2.0
 
 
 class AsideError(Exception):
-    """The question was not answered. `retry_after` is in seconds."""
-
-    retry_after = 5
+    """The question was not answered."""
 
 
 class AsideBusy(AsideError):

@@ -3,15 +3,18 @@
     ApiError
     ├── BadRequest        400  the body is no JSON
     ├── Unauthorized      401  a key is demanded, and there is none that is known here
-    ├── Forbidden         403  the operator has not made it possible
+    ├── Forbidden         403  the operator has not made it possible, or a foreign page asks for it
     ├── NotFound          404  there is no such thing
     ├── TimedOut          408  the client stopped in the middle of its request
     ├── Conflict          409  the thing's state does not allow it
     ├── TooLarge          413  the body is longer than it may be, or an archive has too much in it
     ├── UnsupportedType   415  the body is of a kind that this call does not take
     ├── RangeNotSatisfiable 416  a download is asked for from behind its end
+    ├── Misdirected       421  the server does not go by the name that the request was sent to
     ├── Invalid           422  fields with problems; all of them in `details`
     ├── QuotaReached      429  the owner has as much as one may have
+    ├── TooManyRequests   429  the caller asks too often
+    ├── HeadTooLarge      431  the request line and the headers are longer than they may be
     ├── Unavailable       503  the database, the disk or a process beside the server does not answer
     └── NoSpace           507  the disk is full
 
@@ -19,13 +22,16 @@ Every answer has the shape `{"error": {"message", "type", "param", "code", "deta
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.aside import AsideError
 from app.store.errors import (
@@ -46,6 +52,9 @@ from app.store.errors import (
     UnknownCursor,
 )
 from finetune.spec.problems import Problem
+
+METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
+RETRY_SECONDS = 5  # after which to ask again what cannot be answered now
 
 
 class ApiError(Exception):
@@ -82,7 +91,7 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """The operator has not made it possible."""
+    """The operator has not made it possible, or a page of another origin asks for it."""
 
     status, kind, code = 403, "invalid_request_error", "forbidden"
 
@@ -123,6 +132,12 @@ class RangeNotSatisfiable(ApiError):
     status, kind, code = 416, "invalid_request_error", "range_not_satisfiable"
 
 
+class Misdirected(ApiError):
+    """The server does not go by the name that the request was sent to."""
+
+    status, kind, code = 421, "invalid_request_error", "unknown_host"
+
+
 class Invalid(ApiError):
     """Fields with problems. The message and `param` are the first one's, `details` has all."""
 
@@ -140,10 +155,32 @@ class QuotaReached(ApiError):
     status, kind, code = 429, "invalid_request_error", "quota_jobs"
 
 
+class TooManyRequests(ApiError):
+    """The caller asks too often. `seconds` are those after which the next request is answered."""
+
+    status, kind, code = 429, "invalid_request_error", "too_many_requests"
+
+    def __init__(self, seconds: int) -> None:
+        message = f"too many requests: ask again in {seconds} s, and less often (THAW_REQUESTS_PER_SECOND)"
+        super().__init__(message, headers={"Retry-After": str(seconds)})
+
+
+class HeadTooLarge(ApiError):
+    """The request line and the headers are longer than they may be."""
+
+    status, kind, code = 431, "invalid_request_error", "head_too_large"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the request line and the headers together have at most {most:,} bytes")
+
+
 class Unavailable(ApiError):
     """Something that the server needs does not answer; trying again may help."""
 
     status, kind, code = 503, "server_error", "unavailable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 class NoSpace(ApiError):
@@ -189,26 +226,33 @@ def render(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | No
     return Response(json.dumps(body), status, headers=dict(headers or {}), media_type="application/json")
 
 
+def answer_of(error: ApiError) -> Response:
+    """A refusal as an answer, with its own headers."""
+    return render(error.status, error.body, error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Makes every refusal of the application one of the shape."""
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: ApiError) -> Response:
-        return render(error.status, error.body, error.headers)
+        return answer_of(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def broken_off(request: Request, error: ClientDisconnect) -> Response:
+        return answer_of(BadRequest("the connection broke before all of the request was here"))
 
     @app.exception_handler(StoreError)
     async def refused_by_store(request: Request, error: StoreError) -> Response:
         if isinstance(error, UnknownCursor):
             translated: ApiError = Invalid([Problem("after", str(error), "unknown_cursor")])
         else:
-            headers = {"Retry-After": "1"} if isinstance(error, StoreUnavailable) else None
-            translated = STORE_ERRORS.get(type(error), ApiError)(str(error), headers=headers)
-        return await refused(request, translated)
+            translated = STORE_ERRORS.get(type(error), ApiError)(str(error))
+        return answer_of(translated)
 
     @app.exception_handler(AsideError)
     async def no_answer_now(request: Request, error: AsideError) -> Response:
-        message, headers = f"{error}; try again", {"Retry-After": str(error.retry_after)}
-        return await refused(request, Unavailable(message, headers=headers))
+        return answer_of(Unavailable(f"{error}; try again"))
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
@@ -222,7 +266,18 @@ def install(app: FastAPI) -> None:
             405: "this address does not take this method",
         }.get(error.status_code, str(error.detail))
         body = error_body(message, "invalid_request_error", code)
-        return render(error.status_code, body, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
+        return render(error.status_code, body, headers)
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """The methods that an address takes: of all its routes, each of which knows its own alone."""
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 def _parameter_problem(error: Mapping[str, Any]) -> Problem:

@@ -22,7 +22,6 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 300.0  # of a request
 MAKING_SECONDS = 1200.0  # that an export may take, with its wait for those before it
 MOST_WAITING = 16  # exports that are being made or wait for it
-RETRY_SECONDS = 10
 
 
 class Exports:
@@ -153,7 +152,7 @@ class Exports:
 
 
 def _later(why: str) -> Unavailable:
-    return Unavailable(f"{why}; ask again in a moment", headers={"Retry-After": str(RETRY_SECONDS)})
+    return Unavailable(f"{why}; ask again in a moment")
 
 
 def _dropped(job: str, checkpoint: str) -> NotFound:

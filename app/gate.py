@@ -70,7 +70,7 @@ class Gate:
                 refusal.headers["WWW-Authenticate"] = f'Basic {REALM}, charset="UTF-8"'  # a browser asks
             raise
         except StoreUnavailable as error:
-            raise Unavailable(str(error), headers={"Retry-After": "1"}) from error
+            raise Unavailable(str(error)) from error
         needed = scope_of(scope["method"], scope["path"])
         if not caller.scope.allows(needed):
             raise _too_narrow(caller.scope, needed)

@@ -31,8 +31,10 @@ from app.checks import Checks
 from app.exports import Exports
 from app.feed import Feed
 from app.gate import Gate
+from app.guards import Guards
 from app.housekeeping import keep_house
 from app.predictor import Predictor
+from app.rates import Rates
 from app.requests import RequestLog
 from app.settings import Settings
 from app.staging import sweep
@@ -105,6 +107,12 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(resource.router)
     app.add_middleware(Gate, db=db, always=not is_loopback(settings.host))
+    app.add_middleware(
+        Guards,
+        hosts=(settings.host.lower(), *settings.allowed_hosts),
+        rates=Rates(settings.requests_per_second),
+        seconds=settings.client_seconds,
+    )
     app.add_middleware(RequestLog, registry=app.state.prometheus)
     describe(app)
     return app

@@ -1,4 +1,7 @@
-"""Around every request: an id, a log line, and an answer in the one shape even where something broke."""
+"""Around every request: an id, a log line, and an answer in the one shape even where something broke.
+
+The log has the address without its query, and no header: keys stand in both.
+"""
 
 import asyncio
 import time
@@ -10,11 +13,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.callers import CALLER, Caller
-from app.errors import error_body, render
+from app.errors import Unavailable, answer_of, error_body, render
 
 log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-ID"
+# On every answer: what is sent is what its type says, and a browser tells other sites nothing of it.
+ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
 class RequestLog:
@@ -41,7 +46,7 @@ class RequestLog:
             nonlocal status, seconds, noted
             if message["type"] == "http.response.start":
                 status, seconds = message["status"], time.perf_counter() - begun
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                MutableHeaders(scope=message).update({**ALWAYS, REQUEST_ID: request_id})
             await send(message)
             if message["type"] == "http.response.body" and not noted:  # so that nobody waits for the log
                 noted = True
@@ -52,10 +57,9 @@ class RequestLog:
         except asyncio.CancelledError:  # the server ends, and has waited for this long enough
             if status:
                 raise
-            body = error_body("the server ends; try again", "server_error", "unavailable")
-            await render(503, body, {"Retry-After": "5"})(scope, receive, send_with_id)
+            await answer_of(Unavailable("the server ends; try again"))(scope, receive, send_with_id)
         except Exception:
-            log.exception("request broke", request_id=request_id, method=scope["method"], path=scope["path"])
+            log.exception("request broke", request_id=request_id, method=scope["method"], path=_path(scope))
             if status:  # the answer is under way: the broken connection is all that is left to say
                 raise
             message = f"the server broke while it answered; its log has more under {request_id}"
@@ -70,8 +74,13 @@ class RequestLog:
             log.info(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=_path(scope),
                 status=status,
                 seconds=round(seconds, 4),
                 key=caller.key if caller else None,
             )
+
+
+def _path(scope: Scope) -> str:
+    """As it was sent: what is percent-encoded stays so."""
+    return bytes(scope.get("raw_path") or b"").decode("latin-1")

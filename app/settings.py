@@ -1,3 +1,4 @@
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from finetune.cache import DEFAULT_BYTES
 PREFIX = "THAW_"
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 _DATABASES = re.compile(r"sqlite:///.+|postgresql(\+\w+)?://.+")
 
 
@@ -30,6 +32,23 @@ def _check_factory(value: str) -> str:
     return value
 
 
+def _check_host(value: str) -> str:
+    name = value.lower()
+    if not _HOST.fullmatch(name):
+        raise ValueError(
+            f"{value!r} is no name of a host, such as thaw.example.org or *.example.org, without a port"
+        )
+    return name
+
+
+def _check_proxy(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither an address nor a network, such as 10.0.0.0/8") from None
+    return value
+
+
 def _check_database(value: str) -> str:
     if not _DATABASES.fullmatch(value) or value.endswith(":memory:"):
         raise ValueError("a database is sqlite:///FILE or postgresql://…")
@@ -43,6 +62,8 @@ def _sqlite_in_home(data: dict[str, Any]) -> str:
 # Absolute, because the server, the worker and its children need not share a working directory.
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Factory = Annotated[str, AfterValidator(_check_factory)]
+Host = Annotated[str, AfterValidator(_check_host)]
+Proxy = Annotated[str, AfterValidator(_check_proxy)]
 
 
 class Settings(BaseSettings):
@@ -68,6 +89,26 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on.")
     port: int = Field(
         default=8321, ge=0, le=65535, description="Port of the HTTP server; 0 takes any free one."
+    )
+    allowed_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="Names by which clients may call the server, comma-separated, beside localhost, "
+        "THAW_HOST and addresses; *.example.org is every name below it.",
+    )
+    proxies: Annotated[tuple[Proxy, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="Addresses of reverse proxies, comma-separated, whose X-Forwarded-For "
+        "says who a client is.",
+    )
+    requests_per_second: float = Field(
+        default=300.0,
+        ge=0,
+        description="Requests that each client may send on average; twice as many at once. 0: any number.",
+    )
+    client_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds after which a client that is silent in the middle of a request is given up.",
     )
     backbones: Annotated[tuple[Factory, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(), description="Backbones of your own, comma-separated, each as package.module:factory."

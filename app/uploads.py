@@ -21,7 +21,6 @@ from app.errors import (
     Forbidden,
     Invalid,
     NoSpace,
-    TimedOut,
     TooLarge,
     Unavailable,
 )
@@ -33,7 +32,6 @@ from finetune.spec import Problem
 
 log = structlog.get_logger()
 
-SILENCE_SECONDS = 60.0  # after which a client that sends nothing more is taken for gone
 BUFFER = 2**20
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -114,7 +112,7 @@ async def _receive(body: AsyncIterator[bytes], file: Path, most: int) -> None:
     """Writes what the client sends, a piece at a time."""
     received, buffer = 0, bytearray()
     with await run_in_threadpool(file.open, "xb", 0) as out:
-        while (chunk := await _next(body)) is not None:
+        async for chunk in body:
             received += len(chunk)
             if received > most:
                 raise _too_long(most)
@@ -123,14 +121,6 @@ async def _receive(body: AsyncIterator[bytes], file: Path, most: int) -> None:
                 await run_in_threadpool(_write, out, bytes(buffer))
                 buffer.clear()
         await run_in_threadpool(_write, out, bytes(buffer))
-
-
-async def _next(body: AsyncIterator[bytes]) -> bytes | None:
-    try:
-        async with asyncio.timeout(SILENCE_SECONDS):
-            return await anext(body, None)
-    except TimeoutError:
-        raise TimedOut(f"nothing came for {SILENCE_SECONDS:g} s: the upload is given up") from None
 
 
 def _write(out: BinaryIO, data: bytes) -> None:

@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from client.errors import AnswerUnreadable, NotFound, Refused, Unavailable
 from client.models import Answer, ErrorAnswer
 
+LATER = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+"""The answers that mean: ask again, in so many seconds as `Retry-After` says."""
+
 Model = TypeVar("Model", bound=Answer)
 
 
@@ -17,7 +20,7 @@ def check(response: httpx.Response) -> None:
 
     Raises:
         NotFound: for a 404 of Thaw's.
-        Unavailable: for a 503.
+        Unavailable: for a 503, and a 429.
         Refused: for any other error of Thaw's.
         AnswerUnreadable: when the answer does not have the shape of Thaw's errors.
     """
@@ -28,7 +31,7 @@ def check(response: httpx.Response) -> None:
         body = ErrorAnswer.model_validate_json(response.content).error
     except ValidationError:
         raise AnswerUnreadable(address, f"status {response.status_code} without Thaw's error body") from None
-    if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+    if response.status_code in LATER:
         raise Unavailable(response.status_code, body, _seconds(response.headers.get("Retry-After", "")))
     kind = NotFound if response.status_code == HTTPStatus.NOT_FOUND else Refused
     raise kind(response.status_code, body)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import httpx
 
-from client.answers import check
+from client.answers import LATER, check
 from client.errors import AnswerUnreadable, DownloadBroken, DownloadCorrupt
 
 Report = Callable[[int, int | None], None]
@@ -99,7 +99,7 @@ def _look_patiently(http: httpx.Client, url: str, patience: float) -> Served:
                 return _served(response)
             response.read()
         pause = response.headers.get("Retry-After", "")
-        later = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and pause.isdecimal()
+        later = response.status_code in LATER and pause.isdecimal()
         if not later or time.monotonic() + int(pause) > deadline:
             check(response)
         time.sleep(int(pause))

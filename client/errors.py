@@ -89,7 +89,10 @@ class NotFound(Refused):
 
 
 class Unavailable(Refused):
-    """The server cannot answer now. `retry_after` is the seconds after which it says to ask again."""
+    """The server cannot answer now, or is asked too often.
+
+    `retry_after` is the seconds after which it says to ask again.
+    """
 
     def __init__(self, status: int, body: ErrorBody, retry_after: float) -> None:
         super().__init__(status, body)

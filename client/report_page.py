@@ -11,6 +11,7 @@ from client.models import EpochRecord, Job
 from client.report_tables import figure, figures_of
 from client.reports import Matrix, Report, largest_confusions
 from client.tables import moment, number, scores_of
+from finetune.spec.text import seen
 
 MOST_CLASSES = 30  # of a confusion matrix on the page
 MOST_CONFUSIONS = 20
@@ -22,6 +23,7 @@ DRAWN = ("accuracy", "map", "f1", "recall@1", "recall@5", "map@r")
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
+    finalize=seen,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

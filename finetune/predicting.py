@@ -17,7 +17,7 @@ from torch import Tensor
 from finetune import backbones
 from finetune.backbones import Registry
 from finetune.data.decoding import Undecodable, decode
-from finetune.data.opening import Limits
+from finetune.data.opening import FORMATS, MOST_PIXELS, TAKEN, other_format
 from finetune.data.preprocessing import Preprocessing
 from finetune.device import choose
 from finetune.errors import (
@@ -36,10 +36,6 @@ log = logging.getLogger(__name__)
 
 OPEN_MODELS = 4  # that stay in memory
 BATCH = 16  # images that pass through a network at once
-# Strangers send these bytes: only formats of photographs and drawings, and none whose reader starts programs.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-MOST_PIXELS = 100_000_000
-LIMITS = Limits(MOST_PIXELS, FORMATS)
 
 
 class Predictor:
@@ -113,8 +109,6 @@ def open_predictor(registered: tuple[str, ...], device: str) -> Callable[[Questi
     Raises:
         DeviceUnusable: there is no such device here.
     """
-    # Pillow's own limit would refuse without an image's size, and warn before. Ours stands in its place.
-    Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in an image, and read all the same
     chosen = choose(device, "fp32").device
     try:
@@ -137,7 +131,8 @@ def prepare(images: Sequence[Sent], preprocessing: Preprocessing) -> Tensor:
         try:
             prepared.append(_prepared(image.content, preprocessing))
         except Undecodable as error:
-            message = f"{image.name or 'this'} cannot be read as an image: {_reason(error)}"
+            reason = _reason(error, image.content)
+            message = f"{image.name or 'this'} cannot be read as an image: {reason}"
             problems.append(Problem(f"images.{index}", message, ImageInvalid.code))
     if problems:
         raise ImageInvalid(problems[0].message, problems[0].param, problems)
@@ -160,16 +155,17 @@ def _check_pixels(images: Sequence[Sent]) -> None:
 
 
 def _prepared(content: bytes, preprocessing: Preprocessing) -> Tensor:
-    pixels = decode(io.BytesIO(content), LIMITS)
+    pixels = decode(io.BytesIO(content))
     short, long = sorted(pixels.shape[1:])
     if preprocessing.resize**2 * long > MOST_PIXELS * short:  # a line, which would grow with its short side
         raise Undecodable(f"it has {pixels.shape[2]} × {pixels.shape[1]} pixels and is too narrow")
     return preprocessing.centre(pixels)
 
 
-def _reason(error: Undecodable) -> str:
+def _reason(error: Undecodable, content: bytes) -> str:
     if isinstance(error.__cause__, UnidentifiedImageError):  # whose text is about an object of Python's
-        return f"it is none of {', '.join(FORMATS)}"
+        other = other_format(content)
+        return f"it is {other}; {TAKEN}" if other else f"it is none; {TAKEN}"
     return str(error)
 
 

@@ -157,6 +157,7 @@ class House:
             "THAW_DEVICE": "cpu",
             "THAW_DATA_WORKERS": 0,
             "THAW_POLL_SECONDS": 0.05,
+            "THAW_REQUESTS_PER_SECOND": 0,  # tests ask as fast as they can
             **{f"THAW_{name.upper()}": value for name, value in settings.items()},
         }
         self._processes: list[subprocess.Popen[bytes]] = []

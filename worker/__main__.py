@@ -9,6 +9,7 @@ from types import FrameType
 
 import structlog
 
+from app.logs import configure
 from app.settings import SettingsError, load_settings
 from app.store.database import Database
 from app.store.doorbells import ring
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Works until SIGTERM or SIGINT; a second one waits for nothing. Returns the exit code."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure()
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -23,11 +23,14 @@ async def read_json(request: Request) -> Any:
         TooLarge: it is too long.
         Invalid: a text in it is none.
     """
+    too_large = TooLarge(f"the body is longer than {LARGEST:,} bytes")
+    if int(request.headers.get("content-length", 0)) > LARGEST:
+        raise too_large
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > LARGEST:
-            raise TooLarge(f"the body is longer than {LARGEST:,} bytes")
+            raise too_large
         chunks.append(chunk)
     try:
         body = json.loads(b"".join(chunks).decode(), parse_constant=_refuse)

@@ -52,7 +52,7 @@ upload: dict[str, Any] = {
         ),
         **refusal(400, "bad_request", "the connection broke before all of the archive was here"),
         **refusal(403, "uploads_off", "this server takes no uploads: THAW_UPLOAD_BYTES is 0"),
-        **refusal(408, "timed_out", "nothing came for 60 s: the upload is given up"),
+        **refusal(408, "timed_out", "the body came too slowly: within 60 seconds, then 1,000 bytes a second"),
         **refusal(
             409,
             "dataset_exists",

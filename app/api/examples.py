@@ -367,7 +367,8 @@ events: Responses = {
     **wrong_parameter,
 }
 checkpoints: Responses = {200: in_json("Checkpoints.", listed(CHECKPOINT, "id")), **unknown}
-_file = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_binary = {"schema": {"type": "string", "format": "binary"}}
+_file = {"content": {"application/octet-stream": _binary, "application/zip": _binary}}
 download: Responses = {
     200: {"description": "The file.", **_file},
     206: {"description": "A part of the file.", **_file},

@@ -29,26 +29,72 @@ def describe(app: FastAPI) -> None:
             schemas["ExperimentBody"]["properties"]["spec"] = {"$ref": REF.format(model="JobSpec")}
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            _drop_foreign_refusals(page)
             _add_keys(page)
+            schemas["Error"] = ERROR
+            _refuse_in_one_shape(page)
             app.openapi_schema = replaced(page, NULL, None)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _drop_foreign_refusals(page: dict[str, Any]) -> None:
-    """Takes away the 422 that FastAPI adds to calls that never give one; ours are written out."""
+def _refuse_in_one_shape(page: dict[str, Any]) -> None:
+    """Gives each call's refusals their schema, and each call those that any may meet.
+
+    FastAPI adds a 422 of its own to calls, some of which never give one; ours are written out.
+    """
     for calls in page["paths"].values():
         for call in calls.values():
-            content = call["responses"].get("422", {}).get("content", {})
-            if (
-                content.get("application/json", {})
-                .get("schema", {})
-                .get("$ref", "")
-                .endswith("/HTTPValidationError")
-            ):
-                del call["responses"]["422"]
+            answers = call["responses"]
+            own = answers.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            if own.get("$ref", "").endswith("/HTTPValidationError"):
+                del answers["422"]
+            for status, answer in answers.items():
+                if status.startswith(("4", "5")):
+                    answer["content"]["application/json"]["schema"] = {"$ref": REF.format(model="Error")}
+            answers["default"] = OTHERWISE
+
+
+ERROR: dict[str, Any] = {
+    "title": "Error",
+    "description": "Every refusal. `details` has each problem of an invalid request.",
+    "type": "object",
+    "required": ["error"],
+    "additionalProperties": False,
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code", "details"],
+            "additionalProperties": False,
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"enum": ["invalid_request_error", "server_error"]},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+                "details": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["param", "message", "code"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "param": {"type": ["string", "null"]},
+                            "message": {"type": "string"},
+                            "code": {"type": "string"},
+                        },
+                    },
+                },
+            },
+        }
+    },
+}
+OTHERWISE: dict[str, Any] = {
+    "description": "What any call may be refused with: 400 for what is not HTTP as it should be, 403 for a "
+    "page of another origin, 404 or 405 for an address or a method that is none, 408 and 413 for a body that "
+    "comes too slowly or is too long, 421 for a foreign Host, 429 for too many requests, 431 for a head that "
+    "is too large, 503 for what cannot be answered now. 429 and 503 have the header `Retry-After`.",
+    "content": {"application/json": {"schema": {"$ref": REF.format(model="Error")}}},
+}
 
 
 def _add_keys(page: dict[str, Any]) -> None:

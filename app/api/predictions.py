@@ -11,7 +11,7 @@ from app.api import prediction_examples as examples
 from app.api.images import read_images
 from app.api.prediction_schemas import PredictionsAnswer
 from app.api.state import Db, Predicts, Set, find_job
-from app.aside import AsideError, AsideRefused
+from app.aside import AsideRefused
 from app.errors import ApiError, Conflict, Invalid, NotFound, Unavailable
 from app.store import checkpoints
 from app.store.database import Database
@@ -22,7 +22,6 @@ from finetune.predictions import Question
 router = APIRouter(prefix="/v1/jobs", tags=["predictions"])
 
 MOST_CLASSES = 100_000  # more than any network tells apart
-LATER = {"Retry-After": str(AsideError.retry_after)}
 
 
 @router.post(
@@ -95,11 +94,9 @@ def _refusal(refused: AsideRefused, checkpoint: Checkpoint) -> ApiError:
         case errors.NetworkFailed.code:
             message = f"{about} gives no predictions: {refused.message}"
         case errors.OutOfMemory.code:
-            return Unavailable(f"{refused.message}; send fewer", headers=LATER)
+            return Unavailable(f"{refused.message}; send fewer")
         case errors.DeviceUnusable.code:
-            return Unavailable(
-                f"{refused.message}: the operator names it in THAW_PREDICT_DEVICE", headers=LATER
-            )
+            return Unavailable(f"{refused.message}: the operator names it in THAW_PREDICT_DEVICE")
         case _:
             message = f"{about} cannot be used: {refused.message}"
     return Conflict(message, param="checkpoint", code=refused.code)

@@ -13,15 +13,18 @@ from app.store import checkpoints, epochs, job_reports, jobs
 from app.store.records import Epoch
 from app.store.states import ENDED
 from finetune.export.lines import checkpoint_lines
+from finetune.spec.text import seen
 
 router = APIRouter(include_in_schema=False)
 
 NEWEST = 50
 SPLITS = ("train", "val", "val_ema")
 HERE = Path(__file__).parent
-HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"}
+NOTHING = ("default-src", "base-uri", "form-action", "frame-ancestors")  # comes from or goes to anywhere
+POLICY = "; ".join(["style-src 'unsafe-inline'", *(f"{kind} 'none'" for kind in NOTHING)])
+HEADERS = {"Content-Security-Policy": POLICY}
 
-templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
+templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, finalize=seen)
 
 
 def _when(seconds: float | None) -> str:

@@ -1,7 +1,8 @@
 """What a network starts from: weights by name, a safetensors file, an earlier job's checkpoint."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from finetune.backbones import timm
 from finetune.backbones import torchvision as tv
 from finetune.backbones.named import Named
 from finetune.backbones.row import Backbone
-from finetune.data.paths import Outside, resolve_below
+from finetune.data.paths import Irregular, Outside, open_below, resolve_below
 from finetune.data.preprocessing import Preprocessing
 from finetune.errors import SpecInvalid, WeightsIncompatible, WeightsNotFound
 from finetune.modules import within
@@ -67,12 +68,12 @@ def find_source(
         case str() as name:
             return _named(backbone, name)
         case FileWeights(file=file):
-            return _file(weights_file(weights_dir, file), file, "backbone.weights.file")
+            return _file(weights_file(weights_dir, file), weights_dir, file, "backbone.weights.file")
         case JobWeights() as chosen:
             label = f"checkpoint {chosen.checkpoint!r} of {chosen.job}"
             if job_file is None or not job_file.is_file():
                 raise WeightsNotFound(f"there is no {label}", "backbone.weights.job")
-            return _file(job_file, label, "backbone.weights.job")
+            return _file(job_file, job_file.parent, label, "backbone.weights.job")
 
 
 def weights_file(weights_dir: Path, file: str) -> Path:
@@ -111,30 +112,38 @@ def _named(backbone: Backbone, name: str) -> Source:
     )
 
 
-def _file(path: Path, label: str, param: str) -> Source:
+def _file(path: Path, root: Path, label: str, param: str) -> Source:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with _opened(path, root) as name, safetensors.safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no dict
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, Outside, Irregular) as error:
         raise WeightsIncompatible(
             f"{label} is not a safetensors file that can be read: {error}", param
         ) from error
     return Source(
         label=label,
-        read=lambda model: _tensors(path, label, param),
+        read=lambda model: _tensors(path, root, label, param),
         shapes=shapes,
         backbone=metadata.get("backbone"),
         **_told(metadata),
     )
 
 
-def _tensors(path: Path, label: str, param: str) -> dict[str, Tensor]:
+@contextmanager
+def _opened(path: Path, root: Path) -> Iterator[str]:
+    """A name that leads to the file that is open and nowhere else: safetensors opens files by name alone."""
+    with open_below(path, root) as file:
+        yield f"/dev/fd/{file.fileno()}"
+
+
+def _tensors(path: Path, root: Path, label: str, param: str) -> dict[str, Tensor]:
     """Reads a file that was looked into before; meanwhile it may have been removed or written over."""
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-        return tensors
-    except FileNotFoundError as error:
+        with _opened(path, root) as name:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(name)
+            return tensors
+    except (FileNotFoundError, Outside, Irregular) as error:
         raise WeightsNotFound(f"{label} is gone", param) from error
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsIncompatible(f"{label} can no longer be read", param) from error

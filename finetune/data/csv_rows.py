@@ -2,29 +2,35 @@
 
 import csv
 import io
-from pathlib import Path
+from typing import BinaryIO
 
 from finetune.data.rows import MOST_PROBLEMS, MOST_ROWS, Row, Table, column_problems, split_labels
 
 SUFFIX = ".csv"
+MOST_BYTES = 2**30  # all of it is read at once
 
 
-def read_csv(file: Path) -> Table:
-    """Reads UTF-8 text, with or without a byte order mark. A row's number is the line on which it ends."""
+def read_csv(opened: BinaryIO, name: str) -> Table:
+    """Reads UTF-8 text, with or without a byte order mark. A row's number is the line on which it ends.
+
+    Raises:
+        OSError: the disk fails.
+    """
     table = Table("line")
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        table.problems.append(f"{file.name} cannot be read ({error.strerror})")
+    content = opened.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        table.problems.append(f"{name} has more than {MOST_BYTES:,} bytes, which are the most")
         return table
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        table.problems.append(f"line {line}: is no UTF-8 text: save {file.name} as UTF-8")
+        table.problems.append(f"line {line}: is no UTF-8 text: save {name} as UTF-8")
         return table
     _read_lines(text, table)
     if not table.rows and not table.problems:
         table.problems.append(
-            f"{file.name} has no rows: the first line names the columns, every other one an image"
+            f"{name} has no rows: the first line names the columns, every other one an image"
         )
     return table
 

@@ -69,7 +69,7 @@ def examine_dataset(
     progress = _Progress(len(facts), len(paths), told, file, root)
     pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
     try:
-        for path, one in zip(unknown, pool.map(partial(examine, keep=keep), unknown), strict=True):
+        for path, one in zip(unknown, pool.map(partial(examine, root=root, keep=keep), unknown), strict=True):
             facts[path] = one
             progress.note(facts)
     finally:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from finetune.data.looks import Look, look_at
-from finetune.data.opening import Undecodable, open_upright
+from finetune.data.opening import FORMATS, LONGEST_START, TAKEN, Undecodable, open_upright, other_format
+from finetune.data.paths import Irregular, Outside, open_below
 
 Verdict = Literal["sound", "unreadable", "not_an_image"]
 Stamp = tuple[int, int, int]  # size in bytes; when the content and when the inode changed, in nanoseconds
 Keep = Callable[[Path, os.stat_result, Image.Image], None]
-
-# Formats whose files can be told from text by how they begin.
-RECOGNISED = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "JPEG2000", "AVIF")
 
 NOTHING = Look()
 
@@ -58,17 +55,19 @@ def stamp_of(found: os.stat_result) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def examine(path: Path, keep: Keep | None = None) -> FileFacts:
-    """Opens a file, and decodes it whole. What can be decoded is given to `keep`."""
+def examine(path: Path, root: Path, keep: Keep | None = None) -> FileFacts:
+    """Opens a file below the data root, and decodes it whole. What can be decoded is given to `keep`."""
     stamp = (0, 0, 0)
     try:
-        found = path.stat()
-        stamp = stamp_of(found)
-        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for somebody who writes
-            return FileFacts(stamp, "not_an_image", "it is no regular file")
-        with path.open("rb") as file:
+        with open_below(path, root) as file:
+            found = os.fstat(file.fileno())
+            stamp = stamp_of(found)
             facts, image = _read(file, stamp)
         changed = stamp_of(path.stat()) != stamp
+    except Irregular:
+        return FileFacts(stamp, "not_an_image", "it is no regular file")
+    except Outside:
+        return FileFacts(stamp, "unreadable", "it leads out of the data root")
     except OSError as error:
         return FileFacts(stamp, "unreadable", _words(error))
     if changed:
@@ -101,7 +100,9 @@ def _unsound(file: BufferedReader, stamp: Stamp, digest: str, error: Undecodable
         return FileFacts(stamp, "unreadable", str(error).replace(os.fspath(file.name), "it"), digest)
     file.seek(0)
     start = file.read(16)
-    accepts = [Image.OPEN[kind][1] for kind in RECOGNISED if kind in Image.OPEN]
+    if (other := other_format(start[:LONGEST_START])) is not None:
+        return FileFacts(stamp, "unreadable", f"it is {other}: {TAKEN}", digest)
+    accepts = [Image.OPEN[kind][1] for kind in FORMATS]
     if any(accept(start) for accept in accepts if accept is not None):
         return FileFacts(stamp, "unreadable", "it ends before the image begins", digest)
     return FileFacts(stamp, "not_an_image", "its content is none" if start else "it is empty", digest)

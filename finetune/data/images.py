@@ -15,10 +15,11 @@ from torch import Tensor
 
 from finetune.cache import TOUCH_AFTER, Cache, key_of
 from finetune.data import decoding, opening, stored
-from finetune.data.decoding import decode, pixels_of
+from finetune.data.decoding import Undecodable, decode, pixels_of
 from finetune.data.facts import Keep, Stamp, stamp_of
 from finetune.data.fingerprints import of_stat
 from finetune.data.listing import Listing
+from finetune.data.paths import Irregular, Outside, open_below
 from finetune.data.stored import ORIGINAL, Needed, StoredSize
 from finetune.errors import DatasetInvalid
 from finetune.packing import pack, unpack
@@ -78,7 +79,7 @@ class Images:
     def open(self, path: Path, found: os.stat_result, size: StoredSize) -> tuple[Tensor, str | None]:
         """An image, and the key of the entry that it is mapped from, if it is."""
         if self.cache is None:
-            return size.fit(decode(path)), None
+            return size.fit(self.decode(path)), None
         key = self._key(path, found, size)
         image = self._mapped(key)
         if image is not None:
@@ -91,7 +92,24 @@ class Images:
                 if image is whole:
                     return image, key_of_other
                 return self._put(key, image)
-        return self._put(key, size.fit(decode(path)))
+        return self._put(key, size.fit(self.decode(path)))
+
+    def decode(self, path: Path) -> Tensor:
+        """Decodes a file, and sees to it that the file that is open is the one that was looked at.
+
+        Raises:
+            DatasetInvalid: it is another one.
+            Undecodable: it cannot be read as an image.
+        """
+        try:
+            with open_below(path, self.root) as file:
+                if self.stamps is not None and stamp_of(os.fstat(file.fileno())) != self.stamps[path]:
+                    raise self._no_longer(path, "changed")
+                return decode(file)
+        except (Outside, Irregular) as error:
+            raise self._no_longer(path, "replaced") from error
+        except OSError as error:
+            raise Undecodable(error.strerror or str(error)) from error
 
     def keeping(self, needed: Needed, listing: Listing) -> Keep:
         """What keeps a listing's images, decoded for another reason, at the sizes that they are needed at."""
@@ -159,7 +177,7 @@ class Reader:
         try:
             found = self._images.look(path)
         except OSError:
-            return decode(path)  # which says what is wrong with it
+            return self._images.decode(path)  # which says what is wrong with it
         one, stamp = self._at_hand.get(path), stamp_of(found)
         if one is None or one.stamp != stamp:
             image, key = self._images.open(path, found, self.size)

@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable
 from math import nan
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from finetune.data import csv_rows, parquet_rows
 from finetune.data.listing import SPLITS, Counts, Listed, Listing, class_problems, count_labels
-from finetune.data.paths import Outside, resolve_below
+from finetune.data.paths import Irregular, Outside, open_below, resolve_below
 from finetune.data.rows import MOST_PROBLEMS, Row, Table
 
-READERS: dict[str, Callable[[Path], Table]] = {
+READERS: dict[str, Callable[[BinaryIO, str], Table]] = {
     csv_rows.SUFFIX: csv_rows.read_csv,
     parquet_rows.SUFFIX: parquet_rows.read_parquet,
 }
@@ -32,7 +32,7 @@ def is_manifest(path: Path) -> bool:
 
 def list_manifest(file: Path, name: str, root: Path) -> Listing:
     """Lists the images that a manifest below the data root (both real paths) names."""
-    table = READERS[file.suffix.lower()](file)
+    table = _table(file, root)
     if not table.rows:
         return Listing(name, (), {"train": ()}, {"train": {}}, _shown(table.problems))
     rows = _Rows(table, _Files(file.parent, root))
@@ -49,6 +49,15 @@ def list_manifest(file: Path, name: str, root: Path) -> Listing:
     images = {split: tuple(sorted(listed, key=order)) for split, listed in rows.images.items()}
     counts = {split: dict(sorted(count_labels(listed).items())) for split, listed in images.items()}
     return Listing(name, classes, images, counts, _shown(problems), rows.multi_label)
+
+
+def _table(file: Path, root: Path) -> Table:
+    try:
+        with open_below(file, root) as opened:
+            return READERS[file.suffix.lower()](opened, file.name)
+    except (OSError, Outside, Irregular) as error:
+        reason = getattr(error, "strerror", None) or "it is no file below the data root any more"
+        return Table("line", problems=[f"{file.name} cannot be read ({reason})"])
 
 
 # The order of the rows changes nothing. Images with one label each stand as they do in folders.

@@ -1,7 +1,6 @@
 """Manifests in Parquet, read as rows."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune.data.rows import COLUMNS, MOST_ROWS, Row, Table, column_problems, split_labels
@@ -10,7 +9,7 @@ SUFFIX = ".parquet"
 AT_ONCE = 10_000  # rows
 
 
-def read_parquet(file: Path) -> Table:
+def read_parquet(opened: BinaryIO, name: str) -> Table:
     """Reads the columns that a manifest has, and no others. A row's number counts from 1.
 
     Text may be dictionary-encoded, labels may be whole numbers, and `labels` a list of either. What is null
@@ -20,11 +19,10 @@ def read_parquet(file: Path) -> Table:
 
     table = Table("row")
     try:
-        with file.open("rb") as opened:
-            _read(opened, file.name, table)
+        _read(opened, name, table)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         table.rows.clear()
-        table.problems.append(f"{file.name} {_failure(error)}")
+        table.problems.append(f"{name} {_failure(error)}")
     return table
 
 

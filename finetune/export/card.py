@@ -8,6 +8,7 @@ from finetune.export.comparing import Comparison
 from finetune.export.graph import INPUT, output_of
 from finetune.export.lines import lines_of, templates
 from finetune.export.orders import Order
+from finetune.spec.text import UNKNOWN, UNSEEN
 from finetune.trained import TrainedModel
 
 MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
@@ -66,7 +67,7 @@ def card(told: dict[str, Any], order: Order, source: str) -> str:
         graph=wanted.format.is_graph,
         own=builder == "own" and not wanted.format.is_graph,
         standing=_standing(order),
-        spec=json.dumps(order.spec, indent=2, ensure_ascii=False),
+        spec=_spelled_out(json.dumps(order.spec, indent=2, ensure_ascii=False)),
         lines=lines,
         needed=_needed(lines),
     )
@@ -88,7 +89,12 @@ def _needed(lines: str) -> str:
 
 def _plain(text: object) -> str:
     """Text as it is: on one line, and nothing in it is Markdown."""
-    return MARKS.sub(r"\\\1", " ".join(str(text).split()))
+    return MARKS.sub(r"\\\1", UNSEEN.sub(UNKNOWN, " ".join(str(text).split())))
+
+
+def _spelled_out(text: str) -> str:
+    """JSON that says the same, with what nobody sees as JSON's escapes."""
+    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 templates.filters["plain"] = _plain

@@ -13,6 +13,7 @@ from torch import Tensor
 from finetune.data.checking import check_dataset
 from finetune.data.dataset import list_dataset, open_dataset
 from finetune.data.decoding import Undecodable, decode
+from finetune.data.paths import Irregular, Outside, open_below
 from finetune.errors import DatasetGone, DatasetInvalid, DatasetNotFound, ExportFailed
 from finetune.export.formats import Answers
 from finetune.spec.job import DatasetSpec
@@ -65,8 +66,10 @@ def is_same_data(
     return fingerprint is not None and check_dataset(data_dir, path, checks_dir).fingerprint == fingerprint
 
 
-def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bool) -> Comparison:
+def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], root: Path, whole: bool) -> Comparison:
     """Compares the model's answers with those of its export.
+
+    The images lie below `root`, the data root.
 
     `whole` is for a graph that prepares images itself: it gets them as they are decoded, one by one.
 
@@ -77,7 +80,7 @@ def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bo
     deadline = time.monotonic() + MOST_SECONDS
     largest, images = 0.0, 0
     allowed = EMBEDDING_TOLERANCE if model.answer == "embedding" else TOLERANCE
-    for batch in _batches(paths, 1 if whole else BATCH):
+    for batch in _batches(paths, root, 1 if whole else BATCH):
         prepared = torch.stack([model.preprocessing.centre(image) for image in batch])
         expected = model.answers(prepared)
         found = anew(batch[0][None] if whole else model.preprocessing.normalize(prepared))
@@ -90,13 +93,14 @@ def compare(model: TrainedModel, anew: Answers, paths: Sequence[Path], whole: bo
     return Comparison(largest, images)
 
 
-def _batches(paths: Sequence[Path], size: int) -> Iterator[list[Tensor]]:
+def _batches(paths: Sequence[Path], root: Path, size: int) -> Iterator[list[Tensor]]:
     """Decoded images in batches; those that cannot be decoded are left out."""
     batch: list[Tensor] = []
     for path in paths:
         try:
-            batch.append(decode(path))
-        except Undecodable:
+            with open_below(path, root) as file:
+                batch.append(decode(file))
+        except (Undecodable, Outside, Irregular, OSError):
             continue
         if len(batch) == size:
             yield batch

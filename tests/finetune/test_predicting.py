@@ -245,15 +245,14 @@ def test_every_image_that_cannot_be_read_is_named_with_its_reason(predictor, tra
     assert messages[0].startswith("empty.png cannot be read as an image")
     assert "half.jpg" in messages[1]
     assert "truncated" in messages[1]
-    assert messages[2].startswith("this cannot be read as an image: it is none of JPEG, PNG")
+    assert messages[2].startswith("this cannot be read as an image: it is none; JPEG, PNG, WebP")
     assert not any("BytesIO" in message for message in messages)
     assert (refused.value.param, refused.value.message) == (params[0], messages[0])
 
 
 @pytest.fixture
-def as_in_its_process(monkeypatch):
-    """Pillow as the predictor's own process has it."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+def as_in_its_process():
+    """What the predictor's own process answers with."""
     return open_predictor((), "cpu")
 
 
@@ -280,11 +279,6 @@ def test_images_that_are_large_together_are_refused_before_any_is_decoded():
         prepare(small, PREPROCESSING)
 
 
-def test_pillows_own_limits_stop_a_bomb_where_ours_are_not_set():
-    with pytest.raises(ImageInvalid, match="could be decompression bomb"):
-        prepare([Sent(png_header(60_000, 60_000))], PREPROCESSING)
-
-
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
 def test_a_line_that_would_grow_with_its_short_side_is_refused(size):
     with pytest.raises(ImageInvalid, match=f"{size[0]} × {size[1]} pixels and is too narrow"):
@@ -301,9 +295,21 @@ def test_what_pillow_only_warns_about_is_read():
     assert caught == []
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "ICO", "TGA"])
-def test_formats_that_nobody_takes_photographs_in_are_not_read(kind):
-    with pytest.raises(ImageInvalid, match="it is none of JPEG, PNG"):
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("EPS", "PostScript"),
+        ("PDF", "PDF"),
+        ("TIFF", "TIFF"),
+        ("JPEG2000", "JPEG 2000"),
+        ("PPM", "PPM"),
+        ("ICO", "an icon"),
+        ("PCX", "none"),
+        ("TGA", "none"),
+    ],
+)
+def test_other_formats_are_not_read_and_are_called_by_their_names(kind, said):
+    with pytest.raises(ImageInvalid, match=f"it is {said}; JPEG, PNG, WebP, GIF and BMP are read"):
         prepare([Sent(saved(picture(), kind))], PREPROCESSING)
 
 
@@ -316,10 +322,8 @@ MODES = [
     ("JPEG", "CMYK"),
     ("JPEG", "L"),
     ("GIF", "P"),
-    ("TIFF", "CMYK"),
     ("WEBP", "RGBA"),
     ("BMP", "RGB"),
-    ("PPM", "RGB"),
 ]
 
 
@@ -410,8 +414,7 @@ def test_a_network_that_fails_is_named_and_answers_again_once_it_can(odd, mood, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
-def test_a_device_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+def test_a_device_that_is_not_there_is_named():
     with pytest.raises(DeviceUnusable, match="'cuda'"):
         open_predictor((), "cuda")
 

@@ -21,6 +21,21 @@ def test_method_that_is_not_taken_has_the_shape_of_all_errors(api, method, addre
     assert response.headers["Allow"]
 
 
+@pytest.mark.parametrize(
+    ("address", "methods"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/job_x", "DELETE, GET"),
+        ("/v1/jobs/job_x/cancel", "POST"),
+        ("/v1/jobs/job_x/checkpoints/best/download", "GET, HEAD"),
+        ("/v1/datasets/a/b", "GET, PUT"),
+        ("/v1/jobs/plan", "DELETE, GET, POST"),
+    ],
+)
+def test_all_methods_of_an_address_are_named(api, address, methods):
+    assert api.request("PATCH", address).headers["Allow"] == methods
+
+
 def test_every_answer_has_an_id_of_its_own(api):
     ids = {
         api.get(address).headers["X-Request-ID"]

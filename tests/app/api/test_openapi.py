@@ -85,6 +85,9 @@ def test_every_refusal_on_the_page_has_the_one_shape(calls):
     for where, call in calls.items():
         for status, answer in call["responses"].items():
             if status.startswith(("4", "5")):
+                assert answer["content"]["application/json"]["schema"] == {
+                    "$ref": "#/components/schemas/Error"
+                }
                 (content,) = answer["content"].values()
                 (example,) = examples(content)
                 assert set(example) == {"error"}, (where, status)

@@ -96,7 +96,7 @@ def refused(response: httpx.Response, status: int, code: str) -> str:
 def open_half(yard, name: str, content: bytes) -> socket.socket:
     """A connection over which half of an archive has been sent."""
     opened = socket.create_connection(("127.0.0.1", yard.port))
-    head = f"PUT /v1/datasets/{name} HTTP/1.1\r\nHost: thaw\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"PUT /v1/datasets/{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     opened.sendall(head.encode() + content[: len(content) // 2])
     return opened
 
@@ -207,7 +207,7 @@ def test_a_name_that_climbs_leaves_nothing_behind(put, images):
 @pytest.mark.usefixtures("unchanged")
 def test_a_length_above_the_limit_is_refused_before_a_byte_is_sent(yard):
     with closing(socket.create_connection(("127.0.0.1", yard.port), timeout=10)) as opened:
-        head = f"PUT /v1/datasets/sent HTTP/1.1\r\nHost: thaw\r\nContent-Length: {LARGEST + 1}\r\n\r\n"
+        head = f"PUT /v1/datasets/sent HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGEST + 1}\r\n\r\n"
         opened.sendall(head.encode())
         assert opened.recv(1000).startswith(b"HTTP/1.1 413 ")
 

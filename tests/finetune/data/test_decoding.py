@@ -17,7 +17,7 @@ def grey(values, dtype="uint8"):
 
 
 def test_a_colour_image_keeps_its_pixels(tmp_path):
-    for name in ("x.png", "x.bmp", "x.tif", "x.ppm"):
+    for name in ("x.png", "x.bmp"):
         Image.fromarray(PIXELS).save(tmp_path / name)
         assert torch.equal(decode(tmp_path / name), RGB)
 
@@ -35,7 +35,6 @@ MODES = {
     "jpg": ["L", "1", "CMYK", "RGB", "YCbCr"],
     "gif": ["L", "LA", "RGBA", "P", "1", "RGB"],
     "bmp": ["L", "RGBA", "P", "1", "RGB"],
-    "tif": ["L", "LA", "RGBA", "P", "1", "CMYK", "RGB", "YCbCr"],
     "webp": ["L", "RGBA", "P", "RGB"],
 }
 
@@ -52,10 +51,9 @@ def test_grey_becomes_three_equal_colours(tmp_path):
     assert decode(tmp_path / "x.png").tolist() == [[[0, 7], [200, 255]]] * 3
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path, suffix):
-    grey([[0, 300], [32768, 65535]], "uint16").save(tmp_path / f"x.{suffix}")
-    assert decode(tmp_path / f"x.{suffix}").tolist() == [[[0, 1], [128, 255]]] * 3
+def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path):
+    grey([[0, 300], [32768, 65535]], "uint16").save(tmp_path / "x.png")
+    assert decode(tmp_path / "x.png").tolist() == [[[0, 1], [128, 255]]] * 3
 
 
 def test_transparency_is_left_out(tmp_path):
@@ -77,7 +75,7 @@ def test_of_an_animation_the_first_frame_counts(tmp_path):
     assert decode(tmp_path / "x.gif")[:, 0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_a_turned_image_is_set_upright_by_its_exif_tag(tmp_path, suffix):
     image = Image.new("RGB", (20, 10), "black")
     image.paste("white", (0, 0, 10, 10))
@@ -111,7 +109,7 @@ def test_what_is_no_whole_image_is_undecodable(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about some of the damage
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
 def test_a_damaged_file_decodes_or_is_undecodable_and_nothing_else(tmp_path, kind):
     whole = io.BytesIO()
     Image.fromarray(PIXELS).save(whole, kind)

@@ -35,9 +35,9 @@ def opened(monkeypatch):
     """The names of the files that are opened from now on."""
     names = []
 
-    def count(path, keep=None):
+    def count(path, root, keep=None):
         names.append(path.name)
-        return examine(path, keep)
+        return examine(path, root, keep)
 
     monkeypatch.setattr(module, "examine", count)
     return names

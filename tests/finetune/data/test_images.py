@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,9 +37,9 @@ def decoded(monkeypatch):
     """The names of the files that are decoded from now on."""
     names = []
 
-    def count(path):
-        names.append(path.name)
-        return decode(path)
+    def count(file):
+        names.append(Path(file.name).name)
+        return decode(file)
 
     monkeypatch.setattr(module, "decode", count)
     return names
@@ -202,7 +203,7 @@ def kept(root, cache, train, val):
     images = Images(cache, root, sizes=needed.all)
     paths = {split: [image.path for image in some] for split, some in listing.images.items()}
     keep = images.keeping(needed, listing)
-    assert all(examine(path, keep).sound for some in paths.values() for path in some)
+    assert all(examine(path, root, keep).sound for some in paths.values() for path in some)
     return images, paths
 
 
@@ -226,7 +227,7 @@ def test_where_a_part_is_held_out_a_check_keeps_every_image_for_both_uses(root, 
     images = Images(cache, root, sizes=needed.all)
     paths = [image.path for some in listing.images.values() for image in some]
     for path in paths:
-        assert examine(path, images.keeping(needed, listing)).sound
+        assert examine(path, root, images.keeping(needed, listing)).sound
         images.at(SMALL)(path), images.at(LARGE)(path)
     assert decoded == []
 

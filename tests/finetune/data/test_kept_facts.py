@@ -19,8 +19,8 @@ def facts(tmp_path, photograph):
     photograph(1).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:500])
     odd = os.fsdecode(b"pets/\xff\n.jpg")
-    found = examine(tmp_path / "a.jpg")
-    return {"pets/a.jpg": found, "pets/b.jpg": examine(tmp_path / "b.jpg"), odd: found}
+    found = examine(tmp_path / "a.jpg", tmp_path)
+    return {"pets/a.jpg": found, "pets/b.jpg": examine(tmp_path / "b.jpg", tmp_path), odd: found}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def files(tmp_path, photograph):
 
 def named(files, train, val):
     ours, theirs = ([files[name] for name in some.split()] for some in (train, val))
-    leaks = find_leaks(ours, theirs, {path: examine(path) for path in files.values()})
+    leaks = find_leaks(ours, theirs, {path: examine(path, path.parent) for path in files.values()})
     return [(ours.name, theirs.name) for ours, theirs in leaks.exact], [
         (ours.name, theirs.name) for ours, theirs in leaks.near
     ]

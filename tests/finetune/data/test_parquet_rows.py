@@ -296,7 +296,7 @@ def test_a_file_that_cannot_be_opened_is_told_without_its_folder(write, root, mo
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(root))
 
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr("finetune.data.manifests.open_below", refuse)
     assert problems(root) == ["labels.parquet cannot be read (Permission denied)"]
 
 

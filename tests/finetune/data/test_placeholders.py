@@ -25,7 +25,10 @@ def found(tmp_path):
         for number, content in enumerate(contents):
             (tmp_path / f"notice-{number}").write_bytes(content)
         paths = sorted(tmp_path.iterdir())
-        return [path.name for path in find_placeholders(paths, {path: examine(path) for path in paths})]
+        return [
+            path.name
+            for path in find_placeholders(paths, {path: examine(path, path.parent) for path in paths})
+        ]
 
     return names
 

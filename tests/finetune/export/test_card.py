@@ -47,6 +47,14 @@ def test_text_of_users_is_no_markdown(written):
     assert "(stage a\\|b)" in text
 
 
+def test_text_of_users_turns_no_letters_and_the_spec_still_says_it(written, order, tmp_path):
+    spec = {**order(tmp_path / "weights", TORCH, tmp_path / "x.zip").spec, "name": "gpj.\u202eexe"}
+    text = written(name="gpj.\u202eexe", spec=spec)
+    assert text.startswith("# gpj.\ufffdexe\n")
+    assert "\u202e" not in text
+    assert json.loads(text.rpartition("```json\n")[2].partition("```")[0])["name"] == "gpj.\u202eexe"
+
+
 def test_job_without_a_name_is_called_by_its_id(written):
     assert written(name=None).startswith("# job\\_1\n")
 

@@ -66,18 +66,18 @@ def test_data_is_the_same_only_with_the_fingerprint_that_the_checkpoint_names(ph
     assert not is_same_data(photos, tmp_path, SPEC, None)
 
 
-def test_images_that_cannot_be_decoded_are_left_out(model, paths):
-    found = compare(model, same(model), paths, whole=False)
+def test_images_that_cannot_be_decoded_are_left_out(model, paths, photos):
+    found = compare(model, same(model), paths, photos, whole=False)
     assert (found.images, len(paths)) == (12, 14)
     assert found.largest_difference < 1e-6
 
 
-def test_the_largest_difference_of_all_images_is_found(model, paths):
-    found = compare(model, off_by_whole(model, 9e-5), paths, whole=True)
+def test_the_largest_difference_of_all_images_is_found(model, paths, photos):
+    found = compare(model, off_by_whole(model, 9e-5), paths, photos, whole=True)
     assert found.largest_difference == pytest.approx(9e-5, rel=1e-3)
     assert found.images == 12
     with pytest.raises(ExportFailed, match=r"differ from the checkpoint's by 0\.00012 .* at most 0\.0001"):
-        compare(model, off_by_whole(model, 1.2e-4), paths, whole=True)
+        compare(model, off_by_whole(model, 1.2e-4), paths, photos, whole=True)
 
 
 def off_by_whole(model, difference):
@@ -93,14 +93,14 @@ def off_by_whole(model, difference):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_answers_that_are_no_numbers_are_no_equal_answers(model, paths, wrong):
+def test_answers_that_are_no_numbers_are_no_equal_answers(model, paths, photos, wrong):
     with pytest.raises(ExportFailed, match="differ"):
-        compare(model, lambda images: same(model)(images) * wrong, paths, whole=False)
+        compare(model, lambda images: same(model)(images) * wrong, paths, photos, whole=False)
 
 
-def test_answers_of_another_shape_are_refused(model, paths):
+def test_answers_of_another_shape_are_refused(model, paths, photos):
     with pytest.raises(ExportFailed, match="shape"):
-        compare(model, lambda images: same(model)(images)[:, :2], paths, whole=False)
+        compare(model, lambda images: same(model)(images)[:, :2], paths, photos, whole=False)
 
 
 def test_dataset_that_is_gone_says_why_nothing_can_be_proved(tmp_path):
@@ -111,4 +111,4 @@ def test_dataset_that_is_gone_says_why_nothing_can_be_proved(tmp_path):
 def test_dataset_without_a_readable_image_says_so(model, photos):
     bad = [photos / "odd" / "val" / "bee" / "no.png", photos / "odd" / "val" / "bee" / "gone.png"]
     with pytest.raises(DatasetGone, match="none of its validation images can be read"):
-        compare(model, same(model), bad, whole=False)
+        compare(model, same(model), bad, photos, whole=False)
