@@ -143,10 +143,10 @@ def _worth_telling(events: Iterator[Event]) -> Iterator[Event]:
     """All events, but of the steps only some a second, and the last of each epoch."""
     sent = 0.0
     for event in events:
-        step = isinstance(event, Progress) and event.step < event.steps
-        if step and time.monotonic() - sent < PROGRESS_EVERY:
-            continue
-        sent = time.monotonic()
+        if isinstance(event, Progress):
+            if event.step < event.steps and time.monotonic() - sent < PROGRESS_EVERY:
+                continue
+            sent = time.monotonic()
         yield event
 
 

@@ -11,8 +11,8 @@ from tests.reliability.conftest import STAGES as LONG
 from tests.reliability.conftest import end
 from tests.reliability.test_kills import check
 
-EPOCH = 2  # the first of the second stage
-STAGES = [{**LONG[0], "epochs": 1}, {**LONG[1], "epochs": 2}]
+EPOCH = 3  # of the second stage; it lets go of a checkpoint
+STAGES = [{**LONG[0], "epochs": 1}, {**LONG[1], "epochs": 3}]
 CHECKPOINTS = {"every_steps": 4}
 PROMISE = "Whatever write, fsync, rename or commit fails, a job goes on exactly, or says disk_full"
 
@@ -43,6 +43,7 @@ def points(place, whole, database, long):
         *(("attempt", what) for what in ("write", "fsync", "rename")),
         *(("worker", what) for what in ("commit", "remove")),
     }
+    assert any("DELETE checkpoints" in one["about"] for one in points)
     return points if long or database == "sqlite" else points[::4]
 
 

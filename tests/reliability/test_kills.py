@@ -28,12 +28,12 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
 ):
     dice, kills = random.Random(6), 0
     wanted = (200 if long else 20) // 2  # with either database
-    pid, victims_of = worker(), []
+    pid, victims_of, most = worker(), [], 0
     while kills < wanted:
         job = place.post()
         while kills < wanted and not place.ended(job):
             until(lambda pid=pid, job=job: proc.descendants(pid) or place.ended(job), 20, "it is tried")
-            time.sleep(dice.uniform(0.0, 0.7))
+            time.sleep(dice.uniform(0.0, 0.4))
             attempts, kind = proc.descendants(pid), dice.choice(["attempt", "worker", "both"])
             if place.ended(job) or not attempts:
                 continue
@@ -45,9 +45,9 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
                 pid = worker()
         until(lambda job=job: place.ended(job), 60, "the job has ended")
         check(place, job, uninterrupted)
-        tried_by = {epoch.attempt for epoch in list_epochs(place.db, job)}
-        assert len(tried_by) > 1, "no kill came between two epochs"
+        most = max(most, len({epoch.attempt for epoch in list_epochs(place.db, job)}))
     tried(kills)
+    assert most > 2, "hardly a kill came between two epochs"
     assert set(victims_of) == {"attempt", "worker", "both"}
 
 
@@ -58,7 +58,9 @@ def test_a_job_goes_on_within_an_epoch_and_not_only_from_its_end(place, worker, 
     job = place.post(SLOW, **slow, checkpoints={"every_steps": 1})
 
     def within():
-        progress = place.look(job).progress
+        found = place.look(job)
+        progress = found.progress
+        assert not place.ended(job), (found.status_reason, progress)
         return progress["step"] if progress is not None and 4 <= progress["step"] <= 18 else None
 
     seen = until(within, 30, "some steps of the only epoch are done")
