@@ -189,7 +189,7 @@ def test_more_events_than_a_look_takes_come_in_several_and_the_end_comes_last(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
-def test_streams_go_on_after_looks_that_failed(db, post, note, quick, monkeypatch, error):
+def test_streams_go_on_after_looks_that_failed(db, post, note, monkeypatch, error):
     job, broken, failed = post(), threading.Event(), threading.Event()
 
     def look(*arguments):
