@@ -129,6 +129,8 @@ class FeatureStore:
 
         None where nothing is kept. Leaves the model in eval mode.
         """
+        if self._cache is None:
+            return None
         weights = self._weights(model.eval(), boundary)
         prefix = self._look(model, boundary, val, val.preprocessing.crop, weights)
         job = _Job(prefix, val, self._files(val), PLAIN)
