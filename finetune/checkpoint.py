@@ -40,17 +40,30 @@ class Resume:
     state_sha256: str | None = None
 
     def damaged(self) -> str | None:
-        """The name of a file that is gone or is not what it was when it was written; None where none is."""
-        for path, sha256 in ((self.weights, self.weights_sha256), (self.state, self.state_sha256)):
-            if path is None:
-                continue
-            try:
-                if sha256 is not None and sha256_of(path) != sha256:
-                    return path.name
-                path.stat()
-            except OSError:
-                return path.name
-        return None
+        """The name of a file that is gone or is not what it was when it was written; None where none is.
+
+        Raises:
+            OSError: one cannot be read now, which says nothing about what is in it.
+        """
+        of_best = None if self.best == self.weights else self.best
+        files = (
+            (self.weights, self.weights_sha256),
+            (self.state, self.state_sha256),
+            (of_best, self.best_sha256),
+        )
+        return next((path.name for path, sha256 in files if path and _is_damaged(path, sha256)), None)
+
+
+def _is_damaged(path: Path, sha256: str | None) -> bool:
+    try:
+        path.stat()
+        return sha256 is not None and sha256_of(path) != sha256
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return True
+        raise
 
 
 @dataclass(frozen=True)

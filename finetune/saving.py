@@ -36,10 +36,10 @@ def save(run: Run, record: EpochRecord, stepper: Stepper, evaluation: Mapping[st
     raw = copy_of_state(run.model) if average else None
     with average.in_place_of(run.model) if average else nullcontext():
         metadata = _metadata(run, record, evaluation)
-        sha256, size = _with_room(run, lambda: save_weights(weights, run.model, metadata))
+        sha256, size = with_room(run, lambda: save_weights(weights, run.model, metadata))
         _keep_for_the_next_stage(run)
     content = {**_state(run, stepper), "raw": raw}
-    state_sha256, state_size = _with_room(run, lambda: save_state(state, content))
+    state_sha256, state_size = with_room(run, lambda: save_state(state, content))
     best = run.standing.best
     is_best = best is not None and best["global_epoch"] == record.global_epoch
     if is_best:
@@ -69,7 +69,7 @@ def save_within(run: Run, stepper: Stepper, epoch: UnderWay) -> StateSaved:
     path = run.folder / f"{stem_of(global_epoch, epoch.step)}.state.pt"
     raw = {name: tensor.detach() for name, tensor in run.model.state_dict().items()}
     content = {**_state(run, stepper), "raw": raw, "within": epoch.to_state()}
-    sha256, size = _with_room(run, lambda: save_state(path, content))
+    sha256, size = with_room(run, lambda: save_state(path, content))
     place = (epoch.table.name, epoch.index, epoch.epoch + 1, global_epoch, epoch.step)
     return StateSaved(*place, path, sha256, size)
 
@@ -87,7 +87,7 @@ def _state(run: Run, stepper: Stepper) -> dict[str, Any]:
     }
 
 
-def _with_room(run: Run, write: Callable[[], Written]) -> Written:
+def with_room(run: Run, write: Callable[[], Written]) -> Written:
     """Writes; where there is no room, once more without what the cache has not needed for longest."""
     try:
         return write()

@@ -113,7 +113,7 @@ def train(
         yield from _run(run, resume, keep_all, stopping or Stopping())
     except Stopped:
         return
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(parsed) from error
     except RuntimeError as error:
         if any(text in str(error) for text in OUT_OF_MEMORY):

@@ -71,7 +71,7 @@ def pytest_runtest_makereport(
     """Counts each test of a promise when it has run."""
     report = yield
     mark = item.get_closest_marker("promise")
-    if mark and (report.when == "call" or report.failed):
+    if mark and not report.skipped and (report.when == "call" or report.failed):
         promise = item.config.stash[PROMISES].setdefault(mark.args[0], Promise(mark.args[0]))
         promise.tries += item.stash.get(TRIES, 1)
         promise.failures += report.failed

@@ -31,6 +31,10 @@ class _Stopped(BaseException):
     """The supervisor asked for the end. Not an Exception: nothing on the way may take it for a failure."""
 
 
+class _Unreadable(Exception):
+    """What the attempt is to go on from cannot be read now."""
+
+
 def unusable(paths: tuple[str, ...]) -> dict[str, str]:
     """Which of the operator's backbones cannot be used, and why."""
     return backbones.load(paths).failures
@@ -51,6 +55,9 @@ def run(order: Order, connection: Connection) -> None:
         return
     except (BrokenPipeError, EOFError):
         return  # the supervisor is gone, and with it the right to write anything
+    except _Unreadable:  # another attempt may be able to: the job is not failed for it
+        traceback.print_exc()
+        raise SystemExit(1) from None
     except FinetuneError as error:
         _send(connection, Failed(error.code, error.message, error.param))
     except Exception as error:
@@ -73,7 +80,10 @@ def _listen(stopping: Stopping) -> None:
 
 
 def _train(order: Order, connection: Connection, stopping: Stopping) -> None:
-    point, damaged = first_sound(order.points)
+    try:
+        point, damaged = first_sound(order.points)
+    except OSError as error:
+        raise _Unreadable from error
     if damaged:
         what = "; ".join(f"{bad.place} ({file})" for bad, file in damaged)
         ids = tuple(bad.id for bad, _ in damaged)

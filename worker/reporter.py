@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from app.store import checkpoints, job_reports, reports, resuming
 from app.store.database import Database
 from app.store.records import Checkpoint, Claim, Level, NewCheckpoint, NewReport, NewState, State
@@ -39,6 +41,8 @@ from worker.wording import (
     skipped_text,
     stage_text,
 )
+
+log = structlog.get_logger()
 
 
 class Reporter:
@@ -194,9 +198,18 @@ class Reporter:
         paths = [gone.path] if isinstance(gone, State) else [gone.path, gone.state_path]
         for path in paths:
             if path is not None:
-                disks.disk.remove(self._artifacts / path)
+                self._let_go(self._artifacts / path)
         if isinstance(gone, Checkpoint):
             remove_exports(self._artifacts, self._claim.job_id, gone.id)
+
+    def _let_go(self, path: Path) -> None:
+        """A file that stays is cleared away later, as one without a row: no job fails for it."""
+        try:
+            disks.disk.remove(path)
+        except OSError as error:
+            log.warning(
+                "a file could not be removed", job=self._claim.job_id, file=path.name, error=str(error)
+            )
 
 
 def _best(checkpoint: Checkpoint | NewCheckpoint) -> dict[str, Any]:

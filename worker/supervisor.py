@@ -141,7 +141,7 @@ class Supervisor:
             if reporter.result is not None:
                 reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
-            hangs = watchdog.finding(attempt)
+            hangs = watchdog.finding(attempt) if message is None else None
             if hangs is not None:
                 attempt.stop()
                 return self._gone(claim, hangs)

@@ -52,7 +52,7 @@ class Watchdog:
         self._looked, busy = now, attempt.busy_seconds()
         if busy is None:
             return None
-        if self._busy is None or busy - self._busy > IDLE * self._stall:
+        if self._busy is None or not 0 <= busy - self._busy <= IDLE * self._stall:
             self._busy, self._since = busy, now
         if now - self._since > self._stall:
             return f"its processes have done nothing for {self._stall:g} s"

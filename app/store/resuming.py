@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
+from app.store.branches import branched
 from app.store.checkpoints import COLUMNS
 from app.store.database import Database, db_now
 from app.store.events import add_event
@@ -73,6 +74,8 @@ def fall_back(
 ) -> list[Checkpoint | State]:
     """Delete what cannot be gone on from and is newer than what can, with a warning event, all or nothing.
 
+    A checkpoint that a branch starts from which has not ended stays, but nothing goes on from it any more.
+
     Args:
         db: the database.
         claim: the worker's hold on the job.
@@ -89,9 +92,12 @@ def fall_back(
         LeaseLost: the attempt no longer holds the job.
     """
     gone = checkpoints.c.job_seq == claim.seq, checkpoints.c.id.in_(dropped)
+    held = checkpoints.c.id.in_(branched(dropped))
+    no_state = {"state_path": None, "state_size": None, "state_sha256": None}
     with db.write() as connection:
         renew(connection, claim, lease_seconds, best=best)
-        rows = connection.execute(delete(checkpoints).where(*gone).returning(*COLUMNS)).mappings()
+        connection.execute(update(checkpoints).where(*gone, held).values(no_state))
+        rows = connection.execute(delete(checkpoints).where(*gone, ~held).returning(*COLUMNS)).mappings()
         found: list[Checkpoint | State] = [Checkpoint(**row) for row in rows]
         state = _state(connection, claim)
         if state is not None and state.id in dropped:

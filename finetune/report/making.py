@@ -19,6 +19,7 @@ from finetune.report.predictions import files_below, table_of, write_table
 from finetune.report.reproduction import ROUNDING, Again, reproduce
 from finetune.report.several_labels import SeveralLabels
 from finetune.run import Run
+from finetune.saving import with_room
 from finetune.spec.objectives import Triplet
 
 REPORT, PREDICTIONS = "report.json", "predictions.parquet"
@@ -102,6 +103,11 @@ def _write(run: Run, answers: Answers, report: AnyReport) -> ReportFiles:
     about = {"objective": run.spec.objective.name, "classes": list(run.dataset.classes), **answers.about()}
     table, text = table_of(answers.columns(), about), report.model_dump_json()
     path, predictions = run.folder / REPORT, run.folder / PREDICTIONS
-    predictions_sha256, predictions_size = write_atomically(predictions, lambda to: write_table(table, to))
-    sha256, size = write_atomically(path, lambda to: to.write_text(text, encoding="utf-8"))
+    content = text.encode()
+    predictions_sha256, predictions_size = with_room(
+        run, lambda: write_atomically(predictions, lambda to: write_table(table, to), table.nbytes)
+    )
+    sha256, size = with_room(
+        run, lambda: write_atomically(path, lambda to: to.write_bytes(content), len(content))
+    )
     return ReportFiles(path, sha256, size, predictions, predictions_sha256, predictions_size)

@@ -89,7 +89,7 @@ def tomorrow(tmp_path):
     async def ask(path, sent=None):
         headers = {"Authorization": f"Bearer {key}"} if sent else {}
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get(path, headers=headers)
 
     yield app, lambda path, sent=None: asyncio.run(ask(path, sent))
@@ -305,5 +305,5 @@ def test_a_server_without_keys_is_open_until_there_is_one(make_house, draw_shape
             file.execute("DROP TABLE api_keys")
         file.close()
         gone = anyone.get("/v1/jobs")
-        assert (gone.status_code, gone.headers["Retry-After"]) == (503, "1")
+        assert (gone.status_code, gone.headers["Retry-After"]) == (503, "5")
         assert anyone.get("/healthz").status_code == 200

@@ -189,6 +189,7 @@ def test_the_experiments_metric_is_every_jobs_where_the_spec_says_none():
             "keep_best": 1,
             "metric": "val_loss",
             "weights": "raw",
+            "every_steps": None,
         }
 
 
