@@ -15,8 +15,9 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 BENCH ?=
+SERVICE := tests/app tests/acceptance tests/reliability  # the other tests are the other half
 
-.PHONY: setup demo up test test-long lint bench bench-peers bench-tables
+.PHONY: setup demo up test test-library test-service test-long lint bench bench-peers bench-tables
 
 setup: $(STAMP)
 
@@ -37,8 +38,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at once, for two cores; what each says stands together.
 test: lint
-	$(BIN)/pytest
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target test-library test-service
+
+test-library:
+	$(BIN)/pytest $(SERVICE:%=--ignore %)
+
+test-service:
+	$(BIN)/pytest $(SERVICE)
 
 bench: setup
 	$(BIN)/python -m benchmarks.run $(BENCH)

@@ -44,6 +44,7 @@ from app.store.errors import (
     JobNotFound,
     NotEnded,
     NotRetryable,
+    NotStorable,
     StillBranched,
     StoreError,
     StoreUnavailable,
@@ -202,6 +203,7 @@ STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     CheckpointGone: NotFound,
     StillBranched: Conflict,
     TooManyWaiting: QuotaReached,
+    NotStorable: BadRequest,
     StoreUnavailable: Unavailable,
 }
 

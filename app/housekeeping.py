@@ -19,6 +19,7 @@ from app.store.database import Database
 from app.store.errors import StoreError, StoreUnavailable
 from app.store.experiments import delete_experiment
 from app.store.jobs import delete_job
+from app.store.records import Checkpoint, State
 from finetune.export.orders import remove_exports
 
 log = structlog.get_logger()
@@ -35,6 +36,8 @@ def keep_house(db: Database, settings: Settings, stopping: threading.Event) -> N
             tidy(db, settings, stopping)
         except (StoreUnavailable, OSError) as error:
             log.warning("the housekeeping was broken off", error=str(error))
+        except Exception:  # whatever it is, the next hour's may do
+            log.exception("the housekeeping broke")
         stopping.wait(EVERY_SECONDS)
 
 
@@ -79,11 +82,12 @@ def _thin_checkpoints(db: Database, settings: Settings, stopping: threading.Even
     for job in _each(lambda: retention.jobs_with_old_checkpoints(db, seconds), stopping):
         with _unless_refused(job):
             gone = retention.drop_all_but_best(db, job)
-            for checkpoint in gone:
-                for path in (checkpoint.path, checkpoint.state_path):
-                    if path is not None:
-                        (artifacts / path).unlink(missing_ok=True)
-                remove_exports(artifacts, job, checkpoint.id)
+            for one in gone:
+                paths = [one.path] if isinstance(one, State) else [one.path, one.state_path]
+                for path in filter(None, paths):
+                    (artifacts / path).unlink(missing_ok=True)
+                if isinstance(one, Checkpoint):
+                    remove_exports(artifacts, job, one.id)
             log.info("removed checkpoints of an old job", job=job, checkpoints=len(gone))
 
 

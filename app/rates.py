@@ -47,10 +47,7 @@ class Rates:
 
 
 def caller_of(scope: Scope) -> str:
-    """Whose requests are counted together: those of a key, or else of an address."""
-    key = scope.get("state", {}).get("key_id")
-    if key is not None:
-        return f"key {key}"
+    """Whose requests are counted together: those of an address, with or without a key."""
     address = scope["client"][0] if scope.get("client") else "nobody"
     return _network(address) if ":" in address else address
 

@@ -50,7 +50,7 @@ class RequestLog:
             await send(message)
             if message["type"] == "http.response.body" and not noted:  # so that nobody waits for the log
                 noted = True
-                self._observe(scope, status, seconds)
+                self._observe(scope, status, seconds, request_id)
 
         try:
             await self._app(scope, receive, send_with_id)
@@ -65,7 +65,7 @@ class RequestLog:
             message = f"the server broke while it answered; its log has more under {request_id}"
             await render(500, error_body(message, "server_error", "internal"))(scope, receive, send_with_id)
 
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+    def _observe(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         self._count.labels(scope["method"], route, status).inc()
         self._seconds.labels(route).observe(seconds)
@@ -73,6 +73,7 @@ class RequestLog:
             caller: Caller | None = scope.get(CALLER)
             log.info(
                 "request",
+                request_id=request_id,
                 method=scope["method"],
                 path=_path(scope),
                 status=status,

@@ -155,8 +155,8 @@ class Reporter:
 
     def _fell_back(self, event: FellBack) -> None:
         db, claim, lease = self._db, self._claim, self._lease
-        points = resuming.list_points(db, claim)
-        every = checkpoints.list_checkpoints(db, claim.job_id)
+        points = patiently(claim, lease, lambda: resuming.list_points(db, claim))
+        every = patiently(claim, lease, lambda: checkpoints.list_checkpoints(db, claim.job_id))
         point = next((point for point in points if point.id == event.point), None)
         best = best_at(point, every, self._keep) if point else None
         text = f"damaged, and not used: {event.what}; {goes_on(point)}"

@@ -21,7 +21,7 @@ from finetune.spec.job import ResolvedSpec
 from worker.engine import Attempt, AttemptGone, Engine
 from worker.heart import Heart
 from worker.ordering import order_for
-from worker.orders import Failed, FellBack
+from worker.orders import Failed, FellBack, Order
 from worker.patience import patiently
 from worker.reporter import Reporter
 from worker.reserve import Reserve
@@ -91,25 +91,34 @@ class Supervisor:
 
     def _attempt(self, claim: Claim) -> None:
         log.info("job taken", job=claim.job_id, attempt=claim.attempt)
+        attempt: Attempt | None = None
+        seconds = self._settings.lease_seconds
         try:
-            attempt = self._engine.start(order_for(claim, self._settings, self._db))
-        except OSError as error:
-            log.warning("no attempt could be started", job=claim.job_id, error=str(error))
-            with suppress(LeaseLost):
-                self._gone(claim, f"it could not be started ({error.strerror})")
-            return
-        reporter = Reporter(self._db, claim, self._settings.lease_seconds, self._settings.artifacts_dir)
-        try:
-            ending = self._watch(claim, attempt, reporter)
-            attempt.wait(self._settings.grace_seconds)
+            order = patiently(claim, seconds, lambda: order_for(claim, self._settings, self._db))
+            reporter = Reporter(self._db, claim, seconds, self._settings.artifacts_dir)
+            attempt = self._started(order)
+            if attempt is None:
+                ending = self._gone(claim, None, "it could not be started")
+            else:
+                ending = self._watch(claim, attempt, reporter)
+                attempt.wait(self._settings.grace_seconds)
         except LeaseLost:
             ending = "the lease was lost"
         except Exception:  # one job must not end the worker, and with it all that wait
             log.exception("the worker broke on a job", job=claim.job_id, attempt=claim.attempt)
             ending = self._broken(claim)
         finally:
-            attempt.stop()
+            if attempt is not None:
+                attempt.stop()
         log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
+
+    def _started(self, order: Order) -> Attempt | None:
+        """The attempt; None where the machine has no process for it, or there is no fork server any more."""
+        try:
+            return self._engine.start(order)
+        except (OSError, EOFError) as error:
+            log.warning("no attempt could be started", job=order.job, error=str(error))
+            return None
 
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
@@ -137,14 +146,13 @@ class Supervisor:
             except AttemptGone as gone:
                 if leaving is not None or self._stopping:
                     return self._give_back(claim, attempt)
-                return self._gone(claim, str(gone))
+                return self._gone(claim, attempt, str(gone))
             if reporter.result is not None:
                 reporter.retain()  # what a worker before left over that was killed after its last epoch
                 return self._finish(claim, Status.SUCCEEDED, "all stages are done", result=reporter.result)
             hangs = watchdog.finding(attempt) if message is None else None
             if hangs is not None:
-                attempt.stop()
-                return self._gone(claim, hangs)
+                return self._gone(claim, attempt, hangs)
 
     @staticmethod
     def _report(message: Event | FellBack | None, attempt: Attempt, reporter: Reporter) -> None:
@@ -178,12 +186,13 @@ class Supervisor:
         if failed.details:
             log.error("attempt failed", job=claim.job_id, attempt=claim.attempt, details=failed.details)
         if failed.code == OutOfMemory.code and claim.resolved_spec.get("on_oom") == "halve_batch":
-            return self._halve(claim, failed.message)
+            return self._halve(claim, attempt, failed.message)
         error = JobError(failed.code, failed.message, failed.param)
         return self._finish(claim, Status.FAILED, failed.message, error=error)
 
-    def _halve(self, claim: Claim, message: str) -> str:
+    def _halve(self, claim: Claim, attempt: Attempt, message: str) -> str:
         """Lets another attempt go on with half the batch: in a process of its own, with all the memory."""
+        attempt.stop()
         before = ResolvedSpec.model_validate(claim.resolved_spec)
         after = halved(before)
         accumulate = ", ".join(f"{s.accumulate} (stage {s.name})" for s in after.stages)
@@ -194,8 +203,13 @@ class Supervisor:
         spec = after.model_dump(mode="json")
         return self._patiently(claim, lambda: attempts.release(self._db, claim, reason, spec))
 
-    def _gone(self, claim: Claim, how: str) -> str:
-        """An attempt that died counts like a lost worker: another one follows while there are any left."""
+    def _gone(self, claim: Claim, attempt: Attempt | None, how: str) -> str:
+        """An attempt that died counts like a lost worker: another one follows while there are any left.
+
+        What is left of it is stopped first, so that it holds no device when the next one starts.
+        """
+        if attempt is not None:
+            attempt.stop()
         reason = f"attempt {claim.attempt} broke off: {how}"
         return self._patiently(claim, lambda: leases.lose(self._db, claim, reason))
 

@@ -148,9 +148,10 @@ def branch(
     kept until the branch has ended. The job may be in any state, and goes on as if nothing had happened.
     """
     digest = digest_of({"branch": job_id, "body": body})
-    made = jobs.find_earlier(db, idempotency_key, digest, quota.owner)
+    parent = find_job(db, job_id)
+    made = jobs.find_earlier(db, idempotency_key, digest, parent.owner)
     if made is None:
-        parent, wanted = find_job(db, job_id), read_branch(body)
+        wanted = read_branch(body)
         start = checkpoints.get_checkpoint(db, job_id, wanted.checkpoint)
         if start is None:
             message = f"job {job_id} has no checkpoint {wanted.checkpoint!r}"

@@ -9,12 +9,12 @@ from sqlite3 import SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DatabaseError, DataError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.store.errors import StoreUnavailable
+from app.store.errors import NotStorable, StoreUnavailable
 from app.store.sqlite_log import Log
 
 _BEGIN_MODE = "begin_mode"
@@ -109,6 +109,8 @@ class Database:
             if self._on_full is not None and _is_full(error):
                 self._on_full()
             raise StoreUnavailable from error
+        except DataError as error:  # a NUL in a text, a number beyond its column
+            raise NotStorable from error
         except DatabaseError as error:
             if type(error) is not DatabaseError:  # its kinds, as a broken constraint, are the caller's
                 raise

@@ -16,6 +16,7 @@ StoreError
 ├── TooManyWaiting       the owner has as many waiting jobs as one may have
 ├── KeyNotFound          no key has this id
 ├── LeaseLost            the attempt no longer holds its job
+├── NotStorable          no database can hold a value that was given
 └── StoreUnavailable     the database does not answer
 """
 
@@ -158,6 +159,13 @@ class LeaseLost(StoreError):
         super().__init__(f"attempt {attempt} no longer holds job {job_id}")
         self.job_id = job_id
         self.attempt = attempt
+
+
+class NotStorable(StoreError):
+    """A text with a NUL in it, or a number beyond all bounds."""
+
+    def __init__(self) -> None:
+        super().__init__("a text or a number in this request is none that can be stored")
 
 
 class StoreUnavailable(StoreError):

@@ -5,7 +5,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from app.store.database import Database
 from app.store.errors import TooManyWaiting
 from app.store.states import Status
-from app.store.tables import api_keys, checkpoints, experiments, jobs, reports
+from app.store.tables import api_keys, checkpoints, experiments, jobs, reports, states
 
 _WAITING = (Status.QUEUED, Status.PAUSED)  # a paused job can be queued again at any time
 
@@ -38,7 +38,7 @@ def check_waiting(connection: Connection, owner: str, most: int | None, more: in
 
 
 def stored_bytes(db: Database, owner: str) -> int:
-    """Return the bytes of all files that an owner's jobs have left: checkpoints, exports, reports."""
+    """Return the bytes of all files that an owner's jobs have left: checkpoints, states, exports, reports."""
     of_owner = jobs.c.owner == owner
     of_checkpoints = func.sum(checkpoints.c.size + func.coalesce(checkpoints.c.state_size, 0))
     of_reports = func.sum(reports.c.size + reports.c.predictions_size)
@@ -46,7 +46,11 @@ def stored_bytes(db: Database, owner: str) -> int:
     with db.read() as connection:
         sums = [
             connection.execute(select(total).select_from(table.join(jobs)).where(of_owner)).scalar_one() or 0
-            for table, total in ((checkpoints, of_checkpoints), (reports, of_reports))
+            for table, total in (
+                (checkpoints, of_checkpoints),
+                (states, func.sum(states.c.size)),
+                (reports, of_reports),
+            )
         ]
         made = [export for row in connection.execute(exports).scalars() for export in row.values()]
     return int(sum(sums)) + sum(int(export["size"]) for export in made)

@@ -13,7 +13,7 @@ from app.store.leases import renew
 from app.store.records import Checkpoint, Claim, Json, NewState, State
 from app.store.tables import checkpoints, states
 
-_STATE = [states.c[field.name] for field in fields(State)]
+STATE = [states.c[field.name] for field in fields(State)]
 
 
 def list_points(db: Database, claim: Claim) -> list[Checkpoint | State]:
@@ -110,11 +110,11 @@ def fall_back(
 
 
 def _state(connection: Connection, claim: Claim) -> State | None:
-    row = connection.execute(select(*_STATE).where(states.c.job_seq == claim.seq)).mappings().one_or_none()
+    row = connection.execute(select(*STATE).where(states.c.job_seq == claim.seq)).mappings().one_or_none()
     return State(**row) if row else None
 
 
 def _drop_state(connection: Connection, claim: Claim) -> State | None:
-    dropped = delete(states).where(states.c.job_seq == claim.seq).returning(*_STATE)
+    dropped = delete(states).where(states.c.job_seq == claim.seq).returning(*STATE)
     row = connection.execute(dropped).mappings().one_or_none()
     return State(**row) if row else None

@@ -9,9 +9,10 @@ from app.store.branches import branched
 from app.store.checkpoints import COLUMNS
 from app.store.database import Database, db_now
 from app.store.errors import NotEnded
-from app.store.records import Checkpoint
+from app.store.records import Checkpoint, State
+from app.store.resuming import STATE
 from app.store.states import ENDED, Status
-from app.store.tables import checkpoints, experiments, jobs
+from app.store.tables import checkpoints, experiments, jobs, states
 from app.store.transitions import lock
 
 _UNENDED = sorted(set(Status) - ENDED)
@@ -53,21 +54,20 @@ def old_experiments(db: Database, seconds: float, limit: int = 100) -> list[str]
 
 
 def jobs_with_old_checkpoints(db: Database, seconds: float, limit: int = 100) -> list[str]:
-    """Return up to `limit` jobs that ended more than `seconds` ago and have more than one checkpoint."""
+    """Return up to `limit` jobs that ended more than `seconds` ago, with several checkpoints or a state."""
+    count = select(func.count()).where(checkpoints.c.job_seq == jobs.c.seq).scalar_subquery()
+    within = exists().where(states.c.job_seq == jobs.c.seq)
     query = (
         select(jobs.c.id)
-        .join(checkpoints, checkpoints.c.job_seq == jobs.c.seq)
-        .where(_ended_before(seconds), jobs.c.id.not_in(_needed()))
-        .group_by(jobs.c.seq, jobs.c.id)
-        .having(func.count() > 1)
+        .where(_ended_before(seconds), jobs.c.id.not_in(_needed()), or_(count > 1, within))
         .limit(limit)
     )
     with db.read() as connection:
         return list(connection.execute(query).scalars())
 
 
-def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
-    """Delete the checkpoints of an ended job but its best, or its newest where none is the best.
+def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint | State]:
+    """Delete the state of an ended job, and its checkpoints but the best, or the newest where none is the best.
 
     One that a branch starts from which has not ended is not deleted.
 
@@ -90,7 +90,11 @@ def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint]:
         others = of_job & (checkpoints.c.seq != kept)
         ids = connection.execute(select(checkpoints.c.id).where(others)).scalars().all()
         drop = delete(checkpoints).where(others, checkpoints.c.id.not_in(branched(ids)))
-        return [Checkpoint(**row) for row in connection.execute(drop.returning(*COLUMNS)).mappings()]
+        gone: list[Checkpoint | State] = [
+            Checkpoint(**row) for row in connection.execute(drop.returning(*COLUMNS)).mappings()
+        ]
+        state = delete(states).where(states.c.job_seq == seq).returning(*STATE)
+        return gone + [State(**row) for row in connection.execute(state).mappings()]
 
 
 def _ended_before(seconds: float) -> ColumnElement[bool]:

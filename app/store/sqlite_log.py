@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 MOST_BYTES = 16 * 2**20  # above which a writer sees to it
 _READERS_MILLISECONDS = 500  # that it waits for readers, and others wait for it
@@ -24,7 +25,7 @@ class Log:
         if time.monotonic() < self._rested or not self._is_long():
             return
         # The write is done, whatever comes of this.
-        with suppress(sqlite3.Error), closing(engine.raw_connection()) as connection:
+        with suppress(sqlite3.Error, SQLAlchemyError), closing(engine.raw_connection()) as connection:
             driver = connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)
             (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()

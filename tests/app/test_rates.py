@@ -65,7 +65,6 @@ def test_callers_are_not_remembered_without_end(clock, monkeypatch):
     [
         ({"client": ("10.0.0.1", 5000)}, "10.0.0.1"),
         ({"client": ("10.0.0.1", 5000), "state": {}}, "10.0.0.1"),
-        ({"client": ("10.0.0.1", 5000), "state": {"key_id": "key_1"}}, "key key_1"),
         ({"client": ("2001:db8:1:2:3::4", 5000)}, "2001:db8:1:2::/64"),
         ({"client": ("::ffff:10.0.0.1", 5000)}, "10.0.0.1"),
         ({"client": ("fe80::1%eth0", 5000)}, "fe80::/64"),
@@ -73,7 +72,7 @@ def test_callers_are_not_remembered_without_end(clock, monkeypatch):
         ({}, "nobody"),
     ],
 )
-def test_a_caller_is_a_key_or_a_network(scope, caller):
+def test_a_caller_is_an_address_or_a_network(scope, caller):
     assert caller_of(scope) == caller
 
 
