@@ -7,10 +7,13 @@ import multiprocessing.queues
 import multiprocessing.synchronize  # noqa: F401  # three that data workers are started with
 
 import torch.utils.serialization.config  # noqa: F401  # loaded by the first checkpoint else
+from PIL import Image
 
 import finetune.objectives.triplet  # noqa: F401  # loaded by jobs that need it else
 import worker.attempt  # and with it torch and torchvision
 import worker.engine  # noqa: F401  # where an attempt begins
+
+Image.init()  # all readers: Pillow loads them when it first opens an image that it does not know
 
 # What is loaded stays, and attempts need not search it for garbage. The first search of each would take
 # a quarter of a second, and would write to, and so copy, every page that they share with the fork server.

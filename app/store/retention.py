@@ -67,7 +67,7 @@ def jobs_with_old_checkpoints(db: Database, seconds: float, limit: int = 100) ->
 
 
 def drop_all_but_best(db: Database, job_id: str) -> list[Checkpoint | State]:
-    """Delete the state of an ended job, and its checkpoints but the best, or the newest where none is the best.
+    """Delete an ended job's state, and its checkpoints but the best, or the newest where none is the best.
 
     One that a branch starts from which has not ended is not deleted.
 

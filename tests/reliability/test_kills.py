@@ -21,6 +21,9 @@ def check(place, job, whole):
     assert found.digest == whole.digest
 
 
+KINDS = ("attempt", "worker", "both")
+
+
 @pytest.mark.promise(EXACT)
 @pytest.mark.timeout(1800)
 def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
@@ -28,19 +31,19 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
 ):
     dice, kills = random.Random(6), 0
     wanted = (200 if long else 20) // 2  # with either database
-    pid, victims_of, most = worker(), [], 0
-    while kills < wanted:
+    pid, most = worker(), 0
+    # Some kills are to come between two epochs of a job, however fast the machine is.
+    while kills < wanted or (most <= 2 and kills < 4 * wanted):
         job = place.post()
-        while kills < wanted and not place.ended(job):
+        while not place.ended(job):
             until(lambda pid=pid, job=job: proc.descendants(pid) or place.ended(job), 20, "it is tried")
-            time.sleep(dice.uniform(0.0, 0.4))
-            attempts, kind = proc.descendants(pid), dice.choice(["attempt", "worker", "both"])
+            time.sleep(dice.uniform(0.0, 0.8))
+            attempts, kind = proc.descendants(pid), KINDS[kills % 3]
             if place.ended(job) or not attempts:
                 continue
             for victim in {"attempt": attempts, "worker": [pid], "both": [pid, *attempts]}[kind]:
                 end(victim, signal.SIGKILL)
             kills += 1
-            victims_of.append(kind)
             if kind != "attempt":
                 pid = worker()
         until(lambda job=job: place.ended(job), 60, "the job has ended")
@@ -48,7 +51,6 @@ def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
         most = max(most, len({epoch.attempt for epoch in list_epochs(place.db, job)}))
     tried(kills)
     assert most > 2, "hardly a kill came between two epochs"
-    assert set(victims_of) == {"attempt", "worker", "both"}
 
 
 @pytest.mark.promise(EXACT)
