@@ -97,11 +97,12 @@ class Supervisor:
             order = patiently(claim, seconds, lambda: order_for(claim, self._settings, self._db))
             reporter = Reporter(self._db, claim, seconds, self._settings.artifacts_dir)
             attempt = self._started(order)
-            if attempt is None:
-                ending = self._gone(claim, None, "it could not be started")
-            else:
-                ending = self._watch(claim, attempt, reporter)
-                attempt.wait(self._settings.grace_seconds)
+            ending = self._watch(claim, attempt, reporter)
+            attempt.wait(self._settings.grace_seconds)
+        except AttemptGone as gone:
+            ending = str(gone)
+            with suppress(LeaseLost):
+                self._gone(claim, None, ending)
         except LeaseLost:
             ending = "the lease was lost"
         except Exception:  # one job must not end the worker, and with it all that wait
@@ -112,13 +113,18 @@ class Supervisor:
                 attempt.stop()
         log.info("job left", job=claim.job_id, attempt=claim.attempt, ending=ending)
 
-    def _started(self, order: Order) -> Attempt | None:
-        """The attempt; None where the machine has no process for it, or there is no fork server any more."""
+    def _started(self, order: Order) -> Attempt:
+        """The attempt.
+
+        Raises:
+            AttemptGone: the machine has no process for it, or there is no fork server any more.
+        """
         try:
             return self._engine.start(order)
         except (OSError, EOFError) as error:
             log.warning("no attempt could be started", job=order.job, error=str(error))
-            return None
+            why = getattr(error, "strerror", None) or "there is no fork server"
+            raise AttemptGone(f"it could not be started ({why})") from error
 
     def _watch(self, claim: Claim, attempt: Attempt, reporter: Reporter) -> str:
         """Follows an attempt to its end; says how it ended."""
