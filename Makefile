@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 BENCH ?=
-SERVICE := tests/app tests/acceptance tests/reliability  # the other tests are the other half
+SERVICE := tests/app tests/reliability  # the other tests are the other half
 
 .PHONY: setup demo up test test-library test-service test-long lint bench bench-peers bench-tables
 
@@ -38,9 +38,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at once, for two cores; what each says stands together.
+# Two at once, for two cores.
 test: lint
-	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target test-library test-service
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line test-library test-service
 
 test-library:
 	$(BIN)/pytest $(SERVICE:%=--ignore %)

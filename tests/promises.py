@@ -84,7 +84,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     whole = exitstatus in DONE and not (session.shouldfail or session.shouldstop)
     promises = session.config.stash[PROMISES].values()
     if document is not None and promises and whole:
-        document.write_text(insert(document.read_text(), table(promises, date.today(), machine())))
+        profile = "long" if session.config.getoption("--long") else "short"
+        where = f"{machine()}, in the {profile} profile"
+        document.write_text(insert(document.read_text(), table(promises, date.today(), where)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
