@@ -63,4 +63,4 @@ bench-tables: setup
 	$(BIN)/python -m benchmarks.tables benchmarks/results/results.json docs/performance.md
 
 test-long: lint
-	$(BIN)/pytest --long --promises docs/reliability.md
+	$(BIN)/pytest --long --promises=docs/reliability.md
