@@ -13,6 +13,7 @@ from app.orphans import DAY
 from app.settings import Settings
 from app.store.artifacts import StoredFile
 from app.store.copies import CopyFailed, copy_database
+from finetune import disk as disks
 
 ROUNDS = 20
 PINS = ".backup-"  # a folder of links to what is being copied
@@ -63,7 +64,7 @@ def back_up(settings: Settings, target: Path, artifacts: Path | None = None) -> 
                 break
         size = part.stat().st_size
         part.rename(target)
-        _sync(target.parent)
+        disks.disk.sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
     return Backup(size, keeper.files, keeper.new_files, keeper.new_bytes, tuple(sorted(keeper.lost)))
@@ -120,7 +121,7 @@ class _Keeper:
             if _copy(source, part) != file.sha256:
                 return False
             part.rename(target)
-            _sync(target.parent)
+            disks.disk.sync(target.parent)
         except FileNotFoundError:
             return False
         finally:
@@ -161,11 +162,3 @@ def _copy(source: Path, target: Path) -> str:
 
 def _below(folder: Path, other: Path) -> bool:
     return folder.resolve().is_relative_to(other.resolve())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

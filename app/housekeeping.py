@@ -19,7 +19,7 @@ from app.store.database import Database
 from app.store.errors import StoreError, StoreUnavailable
 from app.store.experiments import delete_experiment
 from app.store.jobs import delete_job
-from app.store.records import Checkpoint, State
+from app.store.records import Checkpoint
 from finetune.export.orders import remove_exports
 
 log = structlog.get_logger()
@@ -83,8 +83,7 @@ def _thin_checkpoints(db: Database, settings: Settings, stopping: threading.Even
         with _unless_refused(job):
             gone = retention.drop_all_but_best(db, job)
             for one in gone:
-                paths = [one.path] if isinstance(one, State) else [one.path, one.state_path]
-                for path in filter(None, paths):
+                for path in one.paths:
                     (artifacts / path).unlink(missing_ok=True)
                 if isinstance(one, Checkpoint):
                     remove_exports(artifacts, job, one.id)

@@ -195,10 +195,8 @@ class Reporter:
             self._remove(gone)
 
     def _remove(self, gone: Checkpoint | State) -> None:
-        paths = [gone.path] if isinstance(gone, State) else [gone.path, gone.state_path]
-        for path in paths:
-            if path is not None:
-                self._let_go(self._artifacts / path)
+        for path in gone.paths:
+            self._let_go(self._artifacts / path)
         if isinstance(gone, Checkpoint):
             remove_exports(self._artifacts, self._claim.job_id, gone.id)
 

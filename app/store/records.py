@@ -144,6 +144,11 @@ class Checkpoint:
     created_at: float
     exports: Json | None = None
 
+    @property
+    def paths(self) -> list[str]:
+        """Its files, but those in other formats."""
+        return [self.path] if self.state_path is None else [self.path, self.state_path]
+
 
 @dataclass(frozen=True, slots=True)
 class NewState:
@@ -176,6 +181,11 @@ class State:
     size: int
     sha256: str
     created_at: float
+
+    @property
+    def paths(self) -> list[str]:
+        """Its files, of which there is one."""
+        return [self.path]
 
 
 @dataclass(frozen=True, slots=True)
