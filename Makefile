@@ -62,5 +62,6 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt
 bench-tables: setup
 	$(BIN)/python -m benchmarks.tables benchmarks/results/results.json docs/performance.md
 
+# What makes no promise has no long profile: `make test` runs it.
 test-long: lint
-	$(BIN)/pytest --long --promises=docs/reliability.md
+	$(BIN)/pytest --long -m promise --timeout 7200 --promises=docs/reliability.md

@@ -184,7 +184,7 @@ def without_dropped(before, after):
 
 
 @pytest.mark.promise("A worker that was away past its lease changes nothing, and ends its attempt itself")
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 def test_worker_that_is_stopped_past_its_lease_and_woken_ends_its_attempt_and_changes_nothing(
     house, work, spec, reach, until, proc, ended, check_exact, long, tried
 ):

@@ -81,7 +81,7 @@ def _point(place, checkpoint):
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 def test_a_job_whose_newest_checkpoint_is_damaged_goes_on_exactly_from_the_one_before(
     place, worker, broken_off, uninterrupted, until, long, tried
 ):

@@ -84,7 +84,7 @@ def run(place, proc, until):
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_gone_at_any_operation_a_job_goes_on_exactly(place, run, points, whole, tried):
     for point in points:
         job = run(point, "exit")
@@ -94,7 +94,7 @@ def test_gone_at_any_operation_a_job_goes_on_exactly(place, run, points, whole, 
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_without_room_for_once_a_job_goes_on_exactly(place, run, points, whole, tried):
     for point in points:
         if point["what"] != "remove":
@@ -105,7 +105,7 @@ def test_without_room_for_once_a_job_goes_on_exactly(place, run, points, whole, 
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_without_room_for_good_a_job_fails_by_name_and_the_database_says_so(place, run, points, whole, tried):
     for point in points:
         if point["what"] == "remove":

@@ -25,7 +25,7 @@ KINDS = ("attempt", "worker", "both")
 
 
 @pytest.mark.promise(EXACT)
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2 * 3600)
 def test_killed_at_random_moments_a_job_ends_with_the_same_bytes(
     place, worker, uninterrupted, proc, until, long, tried
 ):

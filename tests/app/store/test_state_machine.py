@@ -292,7 +292,7 @@ def new_url(request: pytest.FixtureRequest, url: str, tmp_path: Path) -> Iterato
 
 
 @pytest.mark.promise("States change by one table alone, whatever is done in whatever order")
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 def test_the_store_does_what_the_model_says_in_any_order(
     new_url: Callable[[], str], long: bool, tried: Tried
 ) -> None:
