@@ -24,6 +24,11 @@ from app.store.scopes import Scope as KeyScope
 LOOKS = ("GET", "HEAD")
 # Alive or not, and what is the same on every server: the page about the API.
 OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+# The page, too: it is empty until the API tells it something, and asks for a key where one is needed.
+PAGE = re.compile(
+    r"/|/new|/jobs/[^/]+(/report|/try)?|/datasets(/.+)?|/experiments(/[^/]+)?|/assets/[^/]+/[^/]+"
+    r"|/assets/plotly/[^/]+/[^/]+"
+)
 # Sent with POST for their bodies; nothing is changed or stored.
 ASKS = re.compile(r"/v1/jobs/plan|/v1/jobs/[^/]+/predict")
 
@@ -127,7 +132,7 @@ def sent_key(headers: Headers, method: str) -> str | None:
 
 
 def _is_open(scope: Scope) -> bool:
-    return scope["method"] in LOOKS and scope["path"] in OPEN
+    return scope["method"] in LOOKS and (scope["path"] in OPEN or PAGE.fullmatch(scope["path"]) is not None)
 
 
 def _what_is_wrong(key: str) -> str:

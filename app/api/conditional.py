@@ -7,7 +7,10 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 
-def answer(request: Request, model: BaseModel, passing: dict[str, set[str]] | None = None) -> Response:
+Passing = dict[str, set[str] | dict[str, set[str]]]  # fields, as pydantic's `exclude` takes them
+
+
+def answer(request: Request, model: BaseModel, passing: Passing | None = None) -> Response:
     """The model as JSON, or 304 if the client has it already.
 
     Answers that differ in fields of `passing` alone, such as the time of a look, are the same to clients.

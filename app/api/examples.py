@@ -367,6 +367,17 @@ events: Responses = {
     **wrong_parameter,
 }
 checkpoints: Responses = {200: in_json("Checkpoints.", listed(CHECKPOINT, "id")), **unknown}
+loading: Responses = {
+    200: in_json(
+        "The lines.",
+        {
+            "object": "fine_tuning.job.loading",
+            "language": "python",
+            "lines": "import json\n\nimport torch\n…\n",
+        },
+    ),
+    **unknown,
+}
 _binary = {"schema": {"type": "string", "format": "binary"}}
 _file = {"content": {"application/octet-stream": _binary, "application/zip": _binary}}
 download: Responses = {

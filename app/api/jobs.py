@@ -88,12 +88,16 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     status: Status | None = None,
     experiment: Annotated[str | None, Query(description="The id of the experiment that they are of.")] = None,
-) -> Page[JobAnswer]:
-    """Jobs, newest first. `metadata[team]=zoo` keeps those with that pair; it may stand several times."""
+) -> Response:
+    """Jobs, newest first. `metadata[team]=zoo` keeps those with that pair; it may stand several times.
+
+    With an ETag; 304 for `If-None-Match` where nothing changed but the estimated end.
+    """
     pairs = _metadata_filter(request)
     found, more = jobs.list_jobs(db, after, limit, status, pairs, experiment, caller.only)
     now = time.time()
-    return page([JobAnswer.of(job, now) for job in found], "id", more)
+    listed = page([JobAnswer.of(job, now) for job in found], "id", more)
+    return answer(request, listed, {"data": {"__all__": {"estimated_finish"}}})
 
 
 @router.get("/{job_id}", response_model=JobAnswer, responses=examples.job)

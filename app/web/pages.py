@@ -1,67 +1,85 @@
-"""The page: jobs, and one job with its epochs and the lines that load its model."""
+"""The pages: one document for all, whose modules ask the API for what they show."""
 
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from functools import cache
+from string import Template
 
-from fastapi import APIRouter
-from jinja2 import Environment, FileSystemLoader
-from starlette.responses import HTMLResponse
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
-from app.api.state import Db, Who, find_job
-from app.store import checkpoints, epochs, job_reports, jobs
-from app.store.records import Epoch
-from app.store.states import ENDED
-from finetune.export.lines import checkpoint_lines
-from finetune.spec.text import seen
+from app.api.conditional import matches
+from app.errors import NotFound
+from app.web.assets import PLOTLY, Asset, our_files, our_version, plotly, plotly_version
 
 router = APIRouter(include_in_schema=False)
 
-NEWEST = 50
-SPLITS = ("train", "val", "val_ema")
-HERE = Path(__file__).parent
-NOTHING = ("default-src", "base-uri", "form-action", "frame-ancestors")  # comes from or goes to anywhere
-POLICY = "; ".join(["style-src 'unsafe-inline'", *(f"{kind} 'none'" for kind in NOTHING)])
-HEADERS = {"Content-Security-Policy": POLICY}
-
-templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, finalize=seen)
-
-
-def _when(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else "–"
-
-
-templates.filters["when"] = _when
-
-
-def _show(name: str, **values: Any) -> HTMLResponse:
-    return HTMLResponse(templates.get_template(name).render(values), headers=HEADERS)
-
-
-def _figures(found: list[Epoch]) -> list[tuple[str, str]]:
-    """Which figures the epochs have, by split and name."""
-    names = {(split, name): None for e in found for split in SPLITS for name in e.record.get(split) or ()}
-    return sorted(names, key=lambda figure: SPLITS.index(figure[0]))
+PAGES = (
+    "/",
+    "/new",
+    "/jobs/{job_id}",
+    "/jobs/{job_id}/report",
+    "/jobs/{job_id}/try",
+    "/datasets",
+    "/datasets/{name:path}",
+    "/experiments",
+    "/experiments/{experiment_id}",
+)
+DOCUMENT = "index.html"
+FOR_GOOD = "public, max-age=31536000, immutable"
+# Pictures that need a key are fetched and shown as blobs; a photograph to try is shown before it is sent.
+POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "img-src 'self' blob: data:",
+        *(f"{kind} 'none'" for kind in ("object-src", "base-uri", "form-action", "frame-ancestors")),
+    ]
+)
 
 
-@router.get("/")
-def index(db: Db, caller: Who) -> HTMLResponse:
-    """The newest jobs."""
-    found, more = jobs.list_jobs(db, limit=NEWEST, owner=caller.only)
-    return _show("index.html", jobs=found, more=more)
+@cache
+def _document() -> str:
+    values = {"assets": f"/assets/{our_version()}", "plotly": f"/assets/plotly/{plotly_version()}/{PLOTLY}"}
+    return Template(our_files()[DOCUMENT].content.decode()).substitute(values)
 
 
-@router.get("/jobs/{job_id}")
-def job_page(job_id: str, db: Db) -> HTMLResponse:
-    """A job: status, epochs, checkpoints, and how its model is loaded."""
-    job, found = find_job(db, job_id), epochs.list_epochs(db, job_id)
-    return _show(
-        "job.html",
-        job=job,
-        ended=job.status in ENDED,
-        epochs=found,
-        figures=_figures(found),
-        checkpoints=checkpoints.list_checkpoints(db, job_id),
-        report=job_reports.get_report(db, job_id),
-        lines=checkpoint_lines(job.resolved_spec),
-    )
+async def page(request: Request) -> Response:
+    """The document. It holds nothing of anybody: what it shows, the API gives to whoever may see it."""
+    etag = f'"{our_version()}-{plotly_version()}"'
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": etag}
+    if matches(request, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(_document(), media_type="text/html", headers=headers)
+
+
+for path in PAGES:
+    router.add_api_route(path, page, methods=["GET", "HEAD"], response_class=Response)
+
+
+@router.get("/assets/plotly/{version}/" + PLOTLY)
+async def charts(version: str, request: Request) -> Response:
+    """Plotly's bundle; whoever asks under an older version gets today's, and does not keep it."""
+    return _sent(request, await run_in_threadpool(plotly), kept=version == plotly_version())
+
+
+@router.get("/assets/{version}/{name}")
+async def asset(version: str, name: str, request: Request) -> Response:
+    """One of our files.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    found = our_files().get(name)
+    if found is None or name == DOCUMENT:
+        raise NotFound(f"there is no file {name[:100]!r} of the page")
+    return _sent(request, found, kept=version == our_version())
+
+
+def _sent(request: Request, found: Asset, *, kept: bool) -> Response:
+    etag = f'"{found.digest}"'
+    headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": FOR_GOOD if kept else "no-cache"}
+    if matches(request, etag):
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(found.compressed, media_type=found.media_type, headers=headers)
+    return Response(found.content, media_type=found.media_type, headers=headers)
