@@ -14,6 +14,7 @@ from app import errors
 from app.api import (
     backbones,
     checkpoints,
+    curves,
     datasets,
     events,
     experiments,
@@ -23,6 +24,7 @@ from app.api import (
     metrics,
     predictions,
     reports,
+    specs,
 )
 from app.api.openapi import describe
 from app.api.state import check_owner
@@ -100,6 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
         loading,
         events,
         checkpoints,
+        curves,
+        specs,
         reports,
         predictions,
         backbones,

@@ -126,6 +126,11 @@ PLAN = {
         {"split": "train", "short_side": 256, "bytes": 64162560},
         {"split": "val", "short_side": 256, "bytes": 40068864},
     ],
+    "blocks": [
+        {"name": "conv1", "parameters": 9536, "boundary": None, "head": False},
+        {"name": "layer1", "parameters": 147968, "boundary": "layer1", "head": False},
+        {"name": "fc", "parameters": 1026, "boundary": "fc", "head": True},
+    ],
     "stages": [
         {
             "name": "head",
@@ -146,6 +151,7 @@ PLAN = {
                 "saving": 0.0,
             },
             "frozen": [{"module": "layer1", "parameters": 147968}],
+            "blocks": ["frozen", "frozen", "head"],
             "frozen_parameters": 11176512,
             "trained_parameters": 1026,
             "options": [],
@@ -163,6 +169,8 @@ PLAN = {
         }
     ],
     "warnings": [],
+    "resolved_spec": STAGED_SPEC,
+    "estimate": {"seconds": 95.3, "because": "as job_5t2cqf1k8m4xw0z7h3nvb9rd took"},
 }
 EPOCH = {
     "object": "fine_tuning.job.epoch",
@@ -293,6 +301,35 @@ spec_body: dict[str, Any] = {
     }
 }
 
+convert_body: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "type": "object",
+                            "required": ["text"],
+                            "additionalProperties": False,
+                            "properties": {"text": {"type": "string", "maxLength": 100_000}},
+                        },
+                        {
+                            "type": "object",
+                            "required": ["spec"],
+                            "additionalProperties": False,
+                            "properties": {"spec": {"type": "object"}},
+                        },
+                    ]
+                },
+                "examples": {
+                    "text": {"summary": "A text", "value": {"text": "dataset:\n  path: hymenoptera\n"}},
+                    "spec": {"summary": "A spec", "value": {"spec": {"dataset": {"path": "hymenoptera"}}}},
+                },
+            }
+        },
+    }
+}
 branch_body: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -367,6 +404,31 @@ events: Responses = {
     **wrong_parameter,
 }
 checkpoints: Responses = {200: in_json("Checkpoints.", listed(CHECKPOINT, "id")), **unknown}
+converted: Responses = {
+    200: in_json(
+        "The spec and its texts.",
+        {
+            "object": "spec.text",
+            "spec": {"dataset": {"path": "hymenoptera"}},
+            "json": '{\n  "dataset": {\n    "path": "hymenoptera"\n  }\n}\n',
+            "yaml": "dataset:\n  path: hymenoptera\n",
+        },
+    ),
+    **refusal(400, "not_json", "the body is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    **refusal(413, "too_large", "the body is longer than 1,000,000 bytes"),
+    **refusal(422, "not_readable", "line 3: 'lr' stands here twice"),
+}
+CURVE = {
+    "object": "job.curve",
+    "id": "job_5t2cqf1k8m4xw0z7h3nvb9rd",
+    "metric": "val_accuracy",
+    "goal": "max",
+    "points": [[1, 0.71], [2, 0.84], [3, 0.93]],
+}
+curves: Responses = {
+    200: in_json("Curves, in no particular order.", {"object": "list", "data": [CURVE]}),
+    304: {"description": "The client has them already."},
+}
 loading: Responses = {
     200: in_json(
         "The lines.",

@@ -1,8 +1,10 @@
 """Jobs: submit, plan, list, look, cancel, pause, resume, retry, branch, delete."""
 
+import json
 import re
 import shutil
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,8 +17,9 @@ from app.api.schemas import JobAnswer, Page, page
 from app.api.state import Cat, Db, Quo, Set, Who, find_job
 from app.branches import draft_branch, read_branch
 from app.errors import Invalid
+from app.estimates import estimate
 from app.quotas import Quota
-from app.store import checkpoints, controls, jobs
+from app.store import checkpoints, controls, jobs, paces
 from app.store.database import Database
 from app.store.records import Job, Json
 from app.store.states import Status
@@ -67,8 +70,11 @@ def find_lr(
 
 
 @router.post("/plan", openapi_extra=examples.spec_body, responses=examples.plan)
-def plan(body: JsonBody, catalog: Cat) -> Response:
-    """What a spec would do: head, frozen modules, groups, the rate of each group in each epoch, warnings."""
+def plan(body: JsonBody, catalog: Cat, db: Db, caller: Who) -> Response:
+    """What a spec would do: head, frozen modules, groups, the rate of each group in each epoch, warnings.
+
+    With the resolved spec, and how long it will take where earlier jobs with the backbone tell.
+    """
     spec = _checked(body, catalog)
     try:
         drawn = catalog.plan(spec)
@@ -76,7 +82,11 @@ def plan(body: JsonBody, catalog: Cat) -> Response:
         raise Invalid(error.problems) from error
     except FinetuneError as error:
         raise Invalid([Problem(error.param, error.message, error.code)]) from error
-    return Response(drawn.model_dump_json(), media_type="application/json")
+    resolved = catalog.resolve(spec).model_dump(mode="json")
+    known = paces.list_paces(db, spec.backbone.name, caller.only)
+    told = estimate(resolved, drawn.images["train"], known)
+    answer = {**drawn.model_dump(mode="json"), "resolved_spec": resolved, "estimate": asdict(told)}
+    return Response(json.dumps(answer), media_type="application/json")
 
 
 @router.get("", response_model=Page[JobAnswer], responses=examples.job_list)

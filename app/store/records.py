@@ -244,6 +244,28 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """How the metric went by which a job's best checkpoint is chosen: `points` are `(global_epoch, value)`.
+
+    `metric` is None, and there are no points, where there is no best one yet.
+    """
+
+    job_id: str
+    metric: str | None
+    points: list[tuple[int, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a job took, in seconds, and the records of some of its epochs."""
+
+    job_id: str
+    resolved_spec: Json
+    seconds: float
+    epochs: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a job; ids grow with time."""
 

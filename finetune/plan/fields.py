@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from finetune.head import Action
+from finetune.plan.blocks import State
 
 
 class PlanPart(BaseModel):
@@ -56,7 +57,7 @@ class PlannedFeatures(PlanPart):
 
 
 class PlannedStage(PlanPart):
-    """What a stage does."""
+    """What a stage does; `blocks` with each of the plan's blocks."""
 
     name: str
     epochs: int
@@ -68,6 +69,7 @@ class PlannedStage(PlanPart):
     compile: Literal["auto", "on", "off"] = "auto"
     features: PlannedFeatures | None
     frozen: list[FrozenModule]
+    blocks: list[State]
     frozen_parameters: int
     trained_parameters: int
     options: list[str]
@@ -98,6 +100,19 @@ class StoredImages(PlanPart):
     bytes: int | None
 
 
+class PlannedBlock(PlanPart):
+    """A block of the network, from the input to the head.
+
+    A stage with `{"policy": "before", "module": boundary}` freezes the blocks before it. Null: there are none
+    before it.
+    """
+
+    name: str
+    parameters: int
+    boundary: str | None
+    head: bool
+
+
 class Plan(PlanPart):
     """A spec's plan."""
 
@@ -111,5 +126,6 @@ class Plan(PlanPart):
     preprocessing: dict[str, Any]
     training_preprocessing: dict[str, Any]
     stored: list[StoredImages]
+    blocks: list[PlannedBlock]
     stages: list[PlannedStage]
     warnings: list[str]

@@ -9,10 +9,12 @@ from finetune.data.stored import StoredSize, needed_sizes
 from finetune.freezing import BATCH_NORM
 from finetune.modules import summarize
 from finetune.network import Blueprint
+from finetune.plan.blocks import blocks_of, state_of
 from finetune.plan.fields import (
     EpochRates,
     FrozenModule,
     Plan,
+    PlannedBlock,
     PlannedFeatures,
     PlannedGroup,
     PlannedHead,
@@ -49,6 +51,15 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
         preprocessing=blueprint.preprocessing.to_json(),
         training_preprocessing=blueprint.training_preprocessing.to_json(),
         stored=_stored(spec, blueprint, dataset),
+        blocks=[
+            PlannedBlock(
+                name=block.name,
+                parameters=block.parameters,
+                boundary=block.name if index else None,
+                head=block.is_head,
+            )
+            for index, block in enumerate(blocks_of(model, backbone))
+        ],
         stages=[_planned(spec, table, blueprint) for table in tables],
         warnings=warnings_of(spec, blueprint, dataset, tables),
     )
@@ -89,6 +100,7 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
         compile="off" if obstacle(table) or spec.range_test else spec.compile,
         features=_features(table),
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
+        blocks=[state_of(block, freezing) for block in blocks_of(model, blueprint.backbone)],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
         options=[*table.sampling.said, *_options(stage), *_of_job(spec, stage), *_anew(table)],

@@ -70,10 +70,12 @@ const same = (one, other) => JSON.stringify(sorted(one)) === JSON.stringify(sort
 /** The schema behind a reference; of several the one that the value names. */
 export function resolve(schema, schemas, value) {
   if (schema?.$ref) return schemas[schema.$ref.split("/").at(-1)];
-  const several = schema?.oneOf ?? schema?.anyOf;
-  if (!several) return schema;
-  return several.map((one) => resolve(one, schemas)).find((one) => one?.properties && chosenBy(one, value));
+  if (!schema?.oneOf && !schema?.anyOf) return schema;
+  return alternatives(schema).map((one) => resolve(one, schemas)).find((one) => one?.properties && chosenBy(one, value));
 }
+
+/** What a field may be, choices within choices laid flat. */
+export const alternatives = (schema) => (schema.oneOf ?? schema.anyOf ?? [schema]).flatMap((one) => (one.oneOf || one.anyOf ? alternatives(one) : [one]));
 
 function chosenBy(schema, value) {
   const tag = tagOf(schema);

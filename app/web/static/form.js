@@ -1,7 +1,7 @@
 // Fields for a spec's parts, made from the API's schemas: a field that the API learns is a field here.
 
 import { h } from "./dom.js";
-import { resolve, tagOf } from "./draft.js";
+import { alternatives, resolve, tagOf } from "./draft.js";
 
 let numbered = 0;
 
@@ -91,11 +91,10 @@ export function partFields(draft, param, schema, schemas, skip = []) {
 }
 
 function propertyField(draft, param, name, property, schemas) {
-  const several = property.oneOf ?? property.anyOf;
-  const parts = several?.filter((one) => one.$ref) ?? [];
-  if (parts.length > 0 || property.$ref) return partField(draft, param, name, property, schemas);
-  const nullable = several?.some((one) => one.type === "null");
-  const plain = several ? several.find((one) => one.type !== "null") : property;
+  const several = alternatives(property);
+  if (several.some((one) => one.$ref)) return partField(draft, param, name, property, schemas);
+  const nullable = several.some((one) => one.type === "null");
+  const plain = several.find((one) => one.type !== "null");
   const shared = { param, label: titled(name), hint: property.description, placeholder: shownDefault(property) };
   if (plain.enum) {
     const options = plain.enum.map((value) => [value, value]);
@@ -125,8 +124,7 @@ const STARTS = {
 
 /** A part that is one of several by its name, or there or not: a choice, and the fields of what is chosen. */
 export function partField(draft, param, name, property, schemas, { label = titled(name), hint } = {}) {
-  const several = property.$ref ? [property] : (property.oneOf ?? property.anyOf);
-  const parts = several.filter((one) => one.$ref).map((one) => resolve(one, schemas));
+  const parts = alternatives(property).filter((one) => one.$ref).map((one) => resolve(one, schemas));
   const value = draft.get(param);
   if (property.$ref && tagOf(parts[0]) === null) {
     return [h("h3", { class: "wide" }, label), ...partFields(draft, param, parts[0], schemas)];

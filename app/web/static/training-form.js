@@ -1,6 +1,7 @@
 // How it is trained: a recipe, or stages that can be added, removed and reordered.
 
 import { h } from "./dom.js";
+import { alternatives } from "./draft.js";
 import { partField } from "./form.js";
 import { stageForm } from "./stage-form.js";
 
@@ -52,13 +53,12 @@ export async function stagesByHand(draft, toStages) {
 }
 
 function recipe(draft, schemas) {
-  const property = { oneOf: schemas.JobSpec.properties.recipe.anyOf?.filter((one) => one.$ref) ?? schemas.JobSpec.properties.recipe.oneOf };
-  const flat = property.oneOf.flatMap((one) => one.oneOf ?? [one]);
+  const kinds = alternatives(schemas.JobSpec.properties.recipe).filter((one) => one.$ref);
   const name = draft.get("recipe")?.name;
   return h(
     "div",
     { class: "fields" },
-    partField(draft, "recipe", "recipe", { oneOf: flat }, schemas, { label: "Recipe", hint: SAID[name] && `${SAID[name][0].toUpperCase()}${SAID[name].slice(1)}.` }),
+    partField(draft, "recipe", "recipe", { oneOf: kinds }, schemas, { label: "Recipe", hint: SAID[name] && `${SAID[name][0].toUpperCase()}${SAID[name].slice(1)}.` }),
   );
 }
 
