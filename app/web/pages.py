@@ -16,13 +16,13 @@ router = APIRouter(include_in_schema=False)
 PAGES = (
     "/",
     "/new",
-    "/jobs/{job_id}",
-    "/jobs/{job_id}/report",
-    "/jobs/{job_id}/try",
+    "/jobs/{job}",
+    "/jobs/{job}/report",
+    "/jobs/{job}/try",
     "/datasets",
     "/datasets/{name:path}",
     "/experiments",
-    "/experiments/{experiment_id}",
+    "/experiments/{experiment}",
 )
 DOCUMENT = "index.html"
 FOR_GOOD = "public, max-age=31536000, immutable"
@@ -30,6 +30,7 @@ FOR_GOOD = "public, max-age=31536000, immutable"
 POLICY = "; ".join(
     [
         "default-src 'self'",
+        "style-src 'self' 'unsafe-inline'",  # Plotly sets styles; scripts stay those of the server
         "img-src 'self' blob: data:",
         *(f"{kind} 'none'" for kind in ("object-src", "base-uri", "form-action", "frame-ancestors")),
     ]

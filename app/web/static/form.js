@@ -95,7 +95,8 @@ function propertyField(draft, param, name, property, schemas) {
   if (several.some((one) => one.$ref)) return partField(draft, param, name, property, schemas);
   const nullable = several.some((one) => one.type === "null");
   const plain = several.find((one) => one.type !== "null");
-  const shared = { param, label: titled(name), hint: property.description, placeholder: shownDefault(property) };
+  const hint = property.description === "A learning rate." ? undefined : property.description; // the label says so
+  const shared = { param, label: titled(name), hint, placeholder: shownDefault(property) };
   if (plain.enum) {
     const options = plain.enum.map((value) => [value, value]);
     const left = property.default ?? undefined;

@@ -6,8 +6,8 @@ export function number(value, digits = 4) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e-3 || size >= 1e6) return value.toExponential(2).replace("e+", "e");
-  if (Number.isInteger(value)) return value.toLocaleString("en");
-  return value.toFixed(size >= 100 ? 1 : digits);
+  if (Number.isInteger(value) || size >= 1000) return Math.round(value).toLocaleString("en");
+  return value.toFixed(size >= 100 ? Math.min(digits, 1) : digits);
 }
 
 /** A rate: as few digits as say it. */

@@ -14,7 +14,7 @@ export function jobCharts() {
   const rates = chart("The learning rate of each parameter group by epoch, on a logarithmic axis");
   const charts = h(
     "div",
-    { class: "columns" },
+    { class: "columns three" },
     section("Loss", loss.element),
     section("Metrics", metrics.element),
     section("Learning rates", rates.element),

@@ -24,11 +24,12 @@ export async function show(main) {
     maySubmit(),
   ]);
   const draft = new Draft(await firstSpec(datasets, backbones, schemas));
-  const form = formOf(draft, { schemas, backbones, datasets, toStages });
   const plan = planView(chooseBlock);
   const rest = h("div", {});
   const submit = h("button", { type: "button", class: "primary", disabled: !allowed, on: { click: () => send() } }, "Start the job");
   const refused = h("p", { class: "problem", role: "alert" });
+  const ending = [rest, h("div", { class: "actions" }, submit, !allowed && h("span", { class: "muted" }, "This key may look, not submit.")), refused];
+  const form = formOf(draft, { schemas, backbones, datasets, toStages }, ending);
   let planned = null;
 
   /** Draws the plan of the draft; of several that are under way the last one counts. */
@@ -85,14 +86,14 @@ export async function show(main) {
     h(
       "div",
       { class: "new-job" },
-      h("div", {}, form, h("div", {}, rest, h("div", { class: "actions" }, submit, !allowed && h("span", { class: "muted" }, "This key may look, not submit.")), refused), specText(draft)),
+      h("div", {}, form, specText(draft)),
       h("div", {}, plan.element),
     ),
   ]);
   await draw();
 }
 
-function formOf(draft, { schemas, backbones, datasets, toStages }) {
+function formOf(draft, { schemas, backbones, datasets, toStages }, ending) {
   const training = h("div", {});
   const backbone = h("div", {});
   const more = h("div", {});
@@ -115,6 +116,8 @@ function formOf(draft, { schemas, backbones, datasets, toStages }) {
     h("h3", {}, "Training"),
     training,
     more,
+    h("p", {}),
+    ending,
   );
 }
 

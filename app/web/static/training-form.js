@@ -26,7 +26,7 @@ export function trainingForm(draft, schemas, toStages) {
   return [
     h(
       "div",
-      { class: "segmented", role: "group", "aria-label": "Recipe or stages" },
+      { class: "segmented form-part", role: "group", "aria-label": "Recipe or stages" },
       choice("A recipe", !staged, () => toRecipe(draft)),
       choice("Stages by hand", staged, () => stagesByHand(draft, toStages)),
     ),
