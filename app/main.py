@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from app import errors
 from app.api import (
     backbones,
+    caller,
     checkpoints,
     datasets,
     events,
@@ -20,6 +21,7 @@ from app.api import (
     health,
     jobs,
     metrics,
+    pictures,
     predictions,
     reports,
 )
@@ -33,6 +35,8 @@ from app.feed import Feed
 from app.gate import Gate
 from app.guards import Guards
 from app.housekeeping import keep_house
+from app.listings import Listings
+from app.pictures import Pictures
 from app.predictor import Predictor
 from app.rates import Rates
 from app.requests import RequestLog
@@ -70,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.checks.close()
         app.state.exports.close()
         app.state.predictor.close()
+        app.state.pictures.close()
         sweeper.join()
         housekeeper.join(TIDYING_SECONDS)
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
@@ -86,6 +91,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.db, app.state.settings = db, settings
     app.state.shelf = Shelf(settings.backbones)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
+    app.state.listings = Listings(settings.data_dir)
+    app.state.pictures = Pictures(settings)
     app.state.exports = Exports(settings, db)
     app.state.feed = Feed(db)
     app.state.predictor = Predictor(settings)
@@ -102,6 +109,8 @@ def create_app(settings: Settings) -> FastAPI:
         predictions,
         backbones,
         datasets,
+        pictures,
+        caller,
         health,
         pages,
     ):
