@@ -23,6 +23,7 @@ from app.api import (
     metrics,
     pictures,
     predictions,
+    report_images,
     reports,
 )
 from app.api.openapi import describe
@@ -37,6 +38,7 @@ from app.guards import Guards
 from app.housekeeping import keep_house
 from app.listings import Listings
 from app.pictures import Pictures
+from app.predicted import Predicted
 from app.predictor import Predictor
 from app.rates import Rates
 from app.requests import RequestLog
@@ -93,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
     app.state.listings = Listings(settings.data_dir)
     app.state.pictures = Pictures(settings)
+    app.state.predicted = Predicted()
     app.state.exports = Exports(settings, db)
     app.state.feed = Feed(db)
     app.state.predictor = Predictor(settings)
@@ -106,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         checkpoints,
         reports,
+        report_images,
         predictions,
         backbones,
         datasets,

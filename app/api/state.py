@@ -13,6 +13,7 @@ from app.feed import Feed
 from app.listings import Listings
 from app.own_datasets import OwnDatasets
 from app.pictures import Pictures
+from app.predicted import Predicted
 from app.predictor import Predictor
 from app.quotas import Quota
 from app.settings import Settings
@@ -82,6 +83,11 @@ async def _pictures(request: Request) -> Pictures:
     return pictures
 
 
+async def _predicted(request: Request) -> Predicted:
+    predicted: Predicted = request.app.state.predicted
+    return predicted
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Who = Annotated[Caller, Depends(_caller)]
@@ -93,6 +99,7 @@ Exp = Annotated[Exports, Depends(_exports)]
 Follows = Annotated[Feed, Depends(_feed)]
 Predicts = Annotated[Predictor, Depends(_predictor)]
 Img = Annotated[Listings, Depends(_listings)]
+Leaf = Annotated[Predicted, Depends(_predicted)]
 Pic = Annotated[Pictures, Depends(_pictures)]
 
 
