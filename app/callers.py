@@ -10,11 +10,15 @@ CALLER = "thaw.caller"  # where a request's ASGI scope has its caller
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever sent a request. `key` is the key's id; None where no keys are demanded."""
+    """Whoever sent a request. `key` is the key's id; None where no keys are demanded.
+
+    `expires_at` is when the key ends by itself, in Unix seconds.
+    """
 
     scope: Scope
     owner: str
     key: str | None = None
+    expires_at: float | None = None
 
     @property
     def sees_all(self) -> bool:
@@ -37,4 +41,4 @@ OPERATOR = Caller(Scope.ADMIN, NOBODY)
 
 def caller_of(key: ApiKey) -> Caller:
     """Who has sent a request with this key."""
-    return Caller(key.scope, key.owner, key.id)
+    return Caller(key.scope, key.owner, key.id, key.expires_at)

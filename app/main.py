@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from app import errors
 from app.api import (
     backbones,
+    caller,
     checkpoints,
     curves,
     datasets,
@@ -22,7 +23,9 @@ from app.api import (
     jobs,
     loading,
     metrics,
+    pictures,
     predictions,
+    report_images,
     reports,
     specs,
 )
@@ -36,6 +39,9 @@ from app.feed import Feed
 from app.gate import Gate
 from app.guards import Guards
 from app.housekeeping import keep_house
+from app.listings import Listings
+from app.pictures import Pictures
+from app.predicted import Predicted
 from app.predictor import Predictor
 from app.rates import Rates
 from app.requests import RequestLog
@@ -73,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.checks.close()
         app.state.exports.close()
         app.state.predictor.close()
+        app.state.pictures.close()
         sweeper.join()
         housekeeper.join(TIDYING_SECONDS)
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
@@ -89,6 +96,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.db, app.state.settings = db, settings
     app.state.shelf = Shelf(settings.backbones)
     app.state.checks = Checks(settings.data_dir, settings.checks_dir)
+    app.state.listings = Listings(settings.data_dir)
+    app.state.pictures = Pictures(settings)
+    app.state.predicted = Predicted()
     app.state.exports = Exports(settings, db)
     app.state.feed = Feed(db)
     app.state.predictor = Predictor(settings)
@@ -105,9 +115,12 @@ def create_app(settings: Settings) -> FastAPI:
         curves,
         specs,
         reports,
+        report_images,
         predictions,
         backbones,
         datasets,
+        pictures,
+        caller,
         health,
         pages,
     ):

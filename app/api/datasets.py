@@ -13,7 +13,7 @@ from app.api import dataset_examples as examples
 from app.api.conditional import answer
 from app.api.dataset_schemas import DatasetAnswer
 from app.api.schemas import Page, page
-from app.api.state import Chk, Db, Own, Quo, Set, Who
+from app.api.state import Chk, Db, Img, Own, Quo, Set, Who
 from app.errors import NotFound
 from app.rights import Rights
 from app.uploads import upload
@@ -68,6 +68,7 @@ async def put_dataset(
     db: Db,
     caller: Who,
     checks: Chk,
+    listings: Img,
     own: Own,
     quota: Quo,
     replace: Annotated[bool, Query(description="Whether a dataset of that name may go for it.")] = False,
@@ -81,6 +82,7 @@ async def put_dataset(
     rights, size = Rights(db, caller, own, quota), int(length) if length else None
     replaced = await upload(settings, rights, name, size, request.stream(), replace)
     checks.forget(name)
+    listings.forget(name)
     listing, check = await run_in_threadpool(checks.look, name)
     body = DatasetAnswer.of(listing, check).model_dump_json()
     return Response(body, 200 if replaced else 201, media_type="application/json")

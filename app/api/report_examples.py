@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.examples import CHECKPOINT, JOB, Responses, in_json, refusal
+from app.api.examples import CHECKPOINT, JOB, Responses, in_json, listed, refusal
 
 REPORT: dict[str, Any] = {
     "object": "fine_tuning.job.report",
@@ -96,4 +96,23 @@ predictions: Responses = {
     200: {"description": "The file.", **_parquet},
     206: {"description": "A part of the file.", **_parquet},
     **_parts,
+}
+IMAGE: dict[str, Any] = {
+    "object": "report.image",
+    "id": "img_0c5f8a1b2d7e4f6a9b3c8d51",
+    "dataset": "hymenoptera",
+    "file": "val/ants/8398478_50ef10c47a.jpg",
+    "label": "ants",
+    "prediction": "bees",
+    "probability": 0.9871,
+    "probability_of_label": 0.0129,
+    "mistake": None,
+    "neighbour": None,
+    "neighbour_id": None,
+    "distance": None,
+}
+images: Responses = {
+    200: in_json("A page of images.", listed(IMAGE, "id")),
+    **_absent,
+    **refusal(422, "unknown_class", "label: there is no class 'ant'; did you mean 'ants'?"),
 }

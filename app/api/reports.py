@@ -23,7 +23,7 @@ GONE = "the file of the report is gone"
 @router.head("", include_in_schema=False)
 def report(job_id: str, request: Request, db: Db, settings: Set) -> Response:
     """What the best checkpoint gets right and wrong on the validation images; the ETag is the SHA-256."""
-    found = _find(db, job_id)
+    found = find_report(db, find_job(db, job_id))
     return serve_file(
         request,
         settings.artifacts_dir / found.path,
@@ -39,7 +39,7 @@ def report(job_id: str, request: Request, db: Db, settings: Set) -> Response:
 @router.head("/predictions", include_in_schema=False)
 def predictions(job_id: str, request: Request, db: Db, settings: Set) -> Response:
     """A Parquet file with a row for each validation image. Ranges work; the ETag is the SHA-256."""
-    found = _find(db, job_id)
+    found = find_report(db, find_job(db, job_id))
     return serve_file(
         request,
         settings.artifacts_dir / found.predictions_path,
@@ -50,17 +50,15 @@ def predictions(job_id: str, request: Request, db: Db, settings: Set) -> Respons
     )
 
 
-def _find(db: Database, job_id: str) -> Report:
-    """The report's row.
+def find_report(db: Database, job: Job) -> Report:
+    """The row of a job's report.
 
     Raises:
-        JobNotFound: there is no such job.
         NotFound: it has no report; the message says why.
     """
-    job = find_job(db, job_id)
-    found = job_reports.get_report(db, job_id)
+    found = job_reports.get_report(db, job.id)
     if found is None:
-        raise NotFound(f"job {job_id} has no report: {_why(job)}", code=CODE)
+        raise NotFound(f"job {job.id} has no report: {_why(job)}", code=CODE)
     return found
 
 

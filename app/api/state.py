@@ -10,7 +10,10 @@ from app.catalog import Catalog
 from app.checks import Checks
 from app.exports import Exports
 from app.feed import Feed
+from app.listings import Listings
 from app.own_datasets import OwnDatasets
+from app.pictures import Pictures
+from app.predicted import Predicted
 from app.predictor import Predictor
 from app.quotas import Quota
 from app.settings import Settings
@@ -70,6 +73,21 @@ async def _predictor(request: Request) -> Predictor:
     return predictor
 
 
+async def _listings(request: Request) -> Listings:
+    listings: Listings = request.app.state.listings
+    return listings
+
+
+async def _pictures(request: Request) -> Pictures:
+    pictures: Pictures = request.app.state.pictures
+    return pictures
+
+
+async def _predicted(request: Request) -> Predicted:
+    predicted: Predicted = request.app.state.predicted
+    return predicted
+
+
 Db = Annotated[Database, Depends(_db)]
 Set = Annotated[Settings, Depends(_settings)]
 Who = Annotated[Caller, Depends(_caller)]
@@ -80,6 +98,9 @@ Chk = Annotated[Checks, Depends(_checks)]
 Exp = Annotated[Exports, Depends(_exports)]
 Follows = Annotated[Feed, Depends(_feed)]
 Predicts = Annotated[Predictor, Depends(_predictor)]
+Img = Annotated[Listings, Depends(_listings)]
+Leaf = Annotated[Predicted, Depends(_predicted)]
+Pic = Annotated[Pictures, Depends(_pictures)]
 
 
 async def check_owner(request: Request, db: Db) -> None:

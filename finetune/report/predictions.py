@@ -1,7 +1,6 @@
 """The stored predictions: a Parquet file with a row for each validation image, in the dataset's order."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from finetune.data.naming import file_name
+
 LARGEST_OFFSET = 2**31 - 1  # of Arrow's ordinary lists
 
 Column = Any  # a list, a NumPy array or an Arrow array with a value for each image
 
 
 def files_below(folder: Path, paths: Iterable[Path]) -> list[str]:
-    """Files as they are called from a dataset's folder; what is no UTF-8 becomes a replacement character."""
-    return [
-        os.fsencode(Path(os.path.relpath(path, folder)).as_posix()).decode(errors="replace") for path in paths
-    ]
+    """Files as they are called from a dataset's folder."""
+    return [file_name(path, folder) for path in paths]
 
 
 def names_of(classes: Sequence[str], indices: Tensor) -> list[str]:

@@ -1,13 +1,17 @@
 """A real server that demands keys, and clients with keys of every scope for owners of a test's own."""
 
 import hashlib
+import io
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from app.keys import new_key, sha256_of
 from app.store import keys
@@ -18,6 +22,7 @@ from app.store.records import ApiKey, NewCheckpoint, NewReport
 from app.store.reports import record_epoch
 from app.store.scopes import NOBODY, Scope
 from app.store.states import Status
+from finetune.report.predictions import lists, table_of
 
 OWNER_JOBS, OWNER_BYTES = 6, 100_000
 SPEC = {
@@ -57,6 +62,15 @@ def experiment(*seeds: int, **changes: Any) -> dict[str, Any]:
     patches = [{"recipe": {"name": "joint", "epochs": epochs}} for epochs in (2, 3)]
     variants = [{"name": f"v{number}", "patch": patch} for number, patch in enumerate(patches)]
     return {"spec": base | changes, "variants": variants, "seeds": list(seeds)}
+
+
+def predictions() -> bytes:
+    """The file of a report's predictions, as small as it can be."""
+    columns: dict[str, Any] = {"file": ["val/circle/0.png"], "label": ["circle"], "prediction": ["circle"]}
+    columns |= {"probability": np.array([0.9], "f4"), "probabilities": lists(torch.tensor([[0.9, 0.1]]))}
+    file = io.BytesIO()
+    pq.write_table(table_of(columns, {"classes": ["circle", "square"]}), file)
+    return file.getvalue()
 
 
 def routes_of(app: Any, prefix: str = "") -> Iterator[tuple[str, frozenset[str]]]:
@@ -143,7 +157,7 @@ def finished(guarded, holder) -> Callable[[Holder], str]:
         figures = {"lr": {}, "train": {}, "val": {}, "images_per_second": 1.0, "seconds": {}}
         record = place | figures | {"peak_memory_bytes": 0}
         record_epoch(guarded.db, held, 600, record, weights, best)
-        files = (*write(job, "report.json", b"{}"), *write(job, "predictions.parquet", b"PAR1"))
+        files = (*write(job, "report.json", b"{}"), *write(job, "predictions.parquet", predictions()))
         record_report(guarded.db, held, 600, NewReport(weights.path, *files), "made", {})
         finish(guarded.db, held, Status.SUCCEEDED, "all stages are done")
         return job

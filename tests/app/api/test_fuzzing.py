@@ -33,12 +33,15 @@ doomed = {{ values = {doomed} }}
 experiments = {{ values = {experiments} }}
 checkpoints = {{ values = ["best", "last"] }}
 datasets = {{ values = ["shapes", "absent"] }}
+images = {{ values = {images} }}
 backbones = {{ values = ["tiny_net"] }}
 
 [parameters]
 "path.job_id" = {{ dictionary = "jobs", probability = 0.5 }}
 "path.experiment_id" = {{ dictionary = "experiments", probability = 0.5 }}
 "path.checkpoint" = {{ dictionary = "checkpoints", probability = 0.7 }}
+"path.image_id" = {{ dictionary = "images", probability = 0.5 }}
+"query.dataset" = {{ dictionary = "datasets", probability = 0.7 }}
 "path.name" = {{ dictionary = "datasets", probability = 0.5 }}
 "body.dataset.path" = {{ dictionary = "datasets", probability = 0.7 }}
 "body.backbone.name" = {{ dictionary = "backbones", probability = 0.7 }}
@@ -108,6 +111,8 @@ def filled(make_house, draw_shapes, until):
         experiment = client.post("/v1/experiments", json=body)
         assert experiment.status_code == 201, experiment.text
         house.experiments = [experiment.json()["id"]]
+        listed = client.get("/v1/images", params={"dataset": "shapes"})
+        house.images = [image["id"] for image in listed.json()["data"]]
         house.jobs = [*trained, submit(name="waiting")]
         house.doomed = [submit(name="doomed") for _ in range(5)]
     return house
@@ -119,6 +124,7 @@ def fuzz(filled):
         config, hooks = filled.root / "schemathesis.toml", filled.root / "archives.py"
         hooks.write_text(HOOKS)
         ids = {"jobs": filled.jobs, "doomed": filled.doomed, "experiments": filled.experiments}
+        ids["images"] = filled.images
         bounds = "true" if every_bound else "false"
         values = {"url": filled.url, "hooks": hooks, "examples": examples, "every_bound": bounds}
         config.write_text(CONFIG.format(**values, **ids))

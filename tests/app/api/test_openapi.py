@@ -20,6 +20,7 @@ CALLS = {
     ("get", "/v1/jobs/{job_id}/checkpoints"),
     ("get", "/v1/jobs/{job_id}/report"),
     ("get", "/v1/jobs/{job_id}/report/predictions"),
+    ("get", "/v1/jobs/{job_id}/report/images"),
     ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
     ("post", "/v1/experiments"),
     ("get", "/v1/experiments"),
@@ -30,11 +31,15 @@ CALLS = {
     ("get", "/v1/datasets"),
     ("get", "/v1/datasets/{name}"),
     ("put", "/v1/datasets/{name}"),
+    ("get", "/v1/images"),
+    ("get", "/v1/images/{image_id}"),
+    ("get", "/v1/caller"),
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
 }
 NO_BODY = {
+    ("get", "/v1/images/{image_id}"),
     ("get", "/v1/jobs/{job_id}/report/predictions"),
     ("delete", "/v1/jobs/{job_id}"),
     ("delete", "/v1/experiments/{experiment_id}"),
@@ -177,6 +182,8 @@ def test_examples_of_answers_have_the_fields_of_real_ones(
         "/v1/backbones": "/v1/backbones",
         "/v1/datasets": "/v1/datasets",
         "/v1/datasets/{name}": "/v1/datasets/shapes",
+        "/v1/images": "/v1/images?dataset=shapes",
+        "/v1/caller": "/v1/caller",
     }
     for path, address in real.items():
         (example,) = examples(calls["get", path]["responses"]["200"]["content"]["application/json"])
