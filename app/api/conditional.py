@@ -6,7 +6,6 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-
 Passing = dict[str, set[str] | dict[str, set[str]]]  # fields, as pydantic's `exclude` takes them
 
 

@@ -26,7 +26,10 @@ class SpecTextAnswer(BaseModel):
 
 
 @router.post(
-    "/convert", response_model=SpecTextAnswer, openapi_extra=examples.convert_body, responses=examples.converted
+    "/convert",
+    response_model=SpecTextAnswer,
+    openapi_extra=examples.convert_body,
+    responses=examples.converted,
 )
 def convert(body: JsonBody) -> SpecTextAnswer:
     """A spec from its text, JSON or YAML, or from itself; and both texts of it. Nothing is stored.

@@ -7,6 +7,7 @@ from app.store.database import Database
 from app.store.records import Curve
 from app.store.tables import epochs, jobs
 
+
 def list_curves(db: Database, ids: Sequence[str], points: int, owner: str | None = None) -> list[Curve]:
     """Return how the metrics went by which the best checkpoints of jobs are chosen.
 
@@ -27,7 +28,10 @@ def list_curves(db: Database, ids: Sequence[str], points: int, owner: str | None
     curves = []
     for row in found:
         metric = metrics[row.seq]
-        told = [(epoch, ema if row.weights == "ema" and ema else val) for epoch, val, ema in values.get(row.seq, ())]
+        told = [
+            (epoch, ema if row.weights == "ema" and ema else val)
+            for epoch, val, ema in values.get(row.seq, ())
+        ]
         name = str(metric).removeprefix("val_")
         curves.append(Curve(row.id, metric, [(epoch, figures.get(name)) for epoch, figures in told]))
     return curves
@@ -53,9 +57,7 @@ def _values(connection: Connection, seqs: Sequence[int], points: int) -> _Points
         for seq, last in lasts
     ]
     rows = connection.execute(
-        select(
-            epochs.c.job_seq, epochs.c.global_epoch, epochs.c.record["val"], epochs.c.record["val_ema"]
-        )
+        select(epochs.c.job_seq, epochs.c.global_epoch, epochs.c.record["val"], epochs.c.record["val_ema"])
         .where(or_(*wanted))
         .order_by(epochs.c.job_seq, epochs.c.global_epoch)
     )
@@ -68,4 +70,3 @@ def _values(connection: Connection, seqs: Sequence[int], points: int) -> _Points
 def _step(last: int, points: int) -> int:
     """From the last epoch back by how many to the next point; the first epoch is one beside these."""
     return max(1, ceil((last - 1) / max(1, points - 2)))
-

@@ -11,7 +11,7 @@ _EPOCHS = 20  # of each stage
 
 
 def list_paces(db: Database, backbone: str, owner: str | None = None) -> list[Pace]:
-    """Return how fast the stages of the newest jobs went that have succeeded with this backbone, newest first.
+    """Return how fast the newest jobs went that have succeeded with this backbone, newest first.
 
     Only jobs of `owner`, where one is given.
     """

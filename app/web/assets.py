@@ -1,6 +1,6 @@
 """What pages load from the server: our modules and styles, and Plotly from its package.
 
-Addresses hold a digest of what is behind them, so browsers may keep it for good, and an update is seen at once.
+Addresses hold a digest of what is behind them: browsers may keep it for good, and see an update at once.
 """
 
 import gzip

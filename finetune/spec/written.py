@@ -131,9 +131,7 @@ def read_json(text: str) -> Any:
         return result
 
     try:
-        return _sound(
-            json.loads(text, parse_constant=number, parse_float=number, object_pairs_hook=mapping)
-        )
+        return _sound(json.loads(text, parse_constant=number, parse_float=number, object_pairs_hook=mapping))
     except json.JSONDecodeError as error:
         raise Unreadable(f"is no JSON: {error.msg}", error.lineno) from None
     except RecursionError:

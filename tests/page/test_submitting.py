@@ -30,7 +30,7 @@ def test_two_stage_job_is_submitted_through_the_form_and_followed_to_the_downloa
     assert [stage["epochs"] for stage in job["resolved_spec"]["stages"]] == [2, 2]
 
     with page.expect_download() as downloading:
-        page.get_by_role("link", name="safetensors of").first.click()
+        page.get_by_role("link", name="weights of").first.click()
     content = downloading.value.path().read_bytes()
     known = {one["sha256"] for one in site.http.get(f"/v1/jobs/{job_id}/checkpoints").json()["data"]}
     assert hashlib.sha256(content).hexdigest() in known

@@ -20,5 +20,5 @@ export function calibration({ bins, error, count }) {
   requestAnimationFrame(() => drawn.draw({ lines: [line], x: "probability of the answer", y: "share that is right", integers: false, share: true, diagonal: true, range: [0, 1.02] }));
   const mean = full.reduce((sum, bin) => sum + bin.count * (bin.mean_confidence - bin.accuracy), 0) / (count || 1);
   const verdict = error < 0.03 ? "They can be believed." : mean > 0 ? "The network is surer than it should be." : "The network is less sure than it could be.";
-  return section("Calibration", h("p", {}, `Probabilities are off by ${percent(error)} on average. ${verdict} On the dotted line they would be exact.`), drawn.element);
+  return section("Calibration", h("p", {}, `Probabilities are off by ${percent(error)} on average. ${verdict} On the dotted line they would be exact.`), h("div", { class: "square" }, drawn.element));
 }

@@ -2,7 +2,7 @@
 
 import { all, ApiError, maySubmit, part, path, upload } from "./api.js";
 import { add, empty, fill, h, section } from "./dom.js";
-import { percent, plural } from "./format.js";
+import { percent } from "./format.js";
 
 export async function show(main) {
   document.title = "Datasets · Thaw";
@@ -79,11 +79,10 @@ function sending(taken) {
   }
   return section(
     "Send a dataset",
-    h("div", { class: "fields" }, h("div", {}, h("label", { for: "dataset-name" }, "Name"), name), h("div", {}, h("label", { for: "dataset-replace" }, replace, " replace a dataset of that name"))),
-    h("p", {}),
+    h("div", { class: "fields" }, h("div", {}, h("label", { for: "dataset-name" }, "Name"), name)),
+    h("p", {}, h("label", { for: "dataset-replace" }, replace, " replace a dataset of that name")),
     area,
     problem,
-    h("p", { class: "hint" }, `${plural(taken.length, "name")} ${taken.length === 1 ? "is" : "are"} taken.`),
   );
 }
 

@@ -19,7 +19,7 @@ export function rate(value) {
 /** 93.1 %. */
 export function percent(share, digits = 1) {
   if (share === null || share === undefined || !Number.isFinite(share)) return "–";
-  return `${(100 * share).toFixed(digits)} %`;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
 /** A metric's value: shares as per cent, losses as they are. */

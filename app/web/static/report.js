@@ -31,7 +31,7 @@ export async function show(main, { job: id }) {
   if (report.old_classes) add(main, oldClasses(report.old_classes));
 }
 
-const KIND = { one_label: "photographs are right", several_labels: "mean average precision", embedding: "find one of their class first" };
+const KIND = { one_label: "of the photographs are right", several_labels: "mean average precision", embedding: "of the photographs find one of their class first" };
 
 function overview(report, job) {
   const { figures, images, checkpoint } = report;
@@ -42,7 +42,7 @@ function overview(report, job) {
   return h(
     "section",
     { class: "panel", "aria-label": "Summary" },
-    h("p", { class: "answer" }, `${percent(first)} ${KIND[report.kind]}; ${plural(report.mistake_count, "mistake")} on ${plural(images, "photograph")}.`),
+    h("p", { class: "answer" }, `${percent(first)} ${KIND[report.kind]}; ${plural(report.mistake_count, "mistake")} on ${images.toLocaleString("en")}.`),
     report.nonfinite > 0 && h("p", { class: "notice warning" }, `For ${plural(report.nonfinite, "image")} the network gives no finite numbers.`),
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("p", {}),

@@ -1,131 +1,97 @@
-import html
-import re
-from pathlib import Path
+"""The pages' document and its files. What they show is in tests/page, in a browser."""
 
+import gzip
+import re
+
+import httpx
 import pytest
 
-from app.store.attempts import finish
-from app.store.records import JobError
-from app.store.states import Status
-from finetune.export.lines import checkpoint_lines
+from app.web.assets import STATIC, our_files
+from app.web.pages import PAGES
 
-ROOT = Path(__file__).parents[3]
-SCRIPT = '<script>alert("x")</script>'
+ADDRESSES = [re.sub(r"\{\w+(:path)?\}", "some_x", path) for path in PAGES]
 
 
-def test_loading_lines_on_the_page_are_those_of_the_documentation(api, hold, write_epoch):
-    held = hold()
-    write_epoch(held, 1)
-    page = api.get(f"/jobs/{held.job_id}").text
-    (shown,) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
-    documented, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "loading.md").read_text(), re.DOTALL)
-    assert html.unescape(shown).strip() == documented.strip()
-    compile(documented, "loading.md", "exec")
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_every_page_is_the_same_document_and_holds_nothing_of_anybody(api, post, address):
+    post(name="a secret name")
+    response = api.get(address)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.text == api.get("/").text
+    assert "secret" not in response.text
+    assert api.get(address, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
 
 
-def test_name_of_a_job_is_text_and_no_markup(api, post):
-    job = post(name=SCRIPT)
-    for address in ("/", f"/jobs/{job['id']}"):
-        response = api.get(address)
-        assert response.status_code == 200
-        assert "<script" not in response.text
-        assert html.escape(SCRIPT, quote=False) in response.text.replace("&#34;", '"')
-
-
-def test_error_of_a_job_is_text_and_no_markup(api, hold, store):
-    held = hold()
-    finish(store, held, Status.FAILED, SCRIPT, error=JobError("internal", SCRIPT))
-    page = api.get(f"/jobs/{held.job_id}").text
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
-
-
-@pytest.mark.parametrize("which", ["index", "job"])
-def test_pages_may_load_and_run_nothing(api, post, which):
-    response = api.get("/" if which == "index" else f"/jobs/{post()['id']}")
+def test_pages_load_and_run_what_the_server_has_and_nothing_else(api):
+    response = api.get("/")
     policy = response.headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
+    assert "default-src 'self'" in policy
     assert "script-src" not in policy
-    assert response.headers["Content-Type"].startswith("text/html")
-    assert not re.search(r"""(src|href)=["'](https?:)?//""", response.text)
+    for kind in ("object-src", "base-uri", "form-action", "frame-ancestors"):
+        assert f"{kind} 'none'" in policy
+    addresses = re.findall(r"""(?:src|href|content)="(/[^"]*)\"""", response.text)
+    assert len(addresses) > 8
+    for address in addresses:
+        assert api.get(address).status_code == 200, address
 
 
-def test_page_of_a_branch_leads_to_where_it_comes_from(api, hold, write_epoch):
-    held = hold()
-    checkpoint = write_epoch(held, 1)
-    patch = {"recipe": {"name": "joint", "epochs": 1}}
-    job = api.post(f"/v1/jobs/{held.job_id}/branch", json={"patch": patch}).json()["id"]
-    page = api.get(f"/jobs/{job}").text
-    assert f'href="/jobs/{held.job_id}"' in page
-    assert checkpoint.id in page
-    api.post(f"/v1/jobs/{job}/cancel")
+def test_our_files_are_compressed_and_kept_for_good_under_their_address(api):
+    base = re.search(r'href="(/assets/\w+)/thaw.css"', api.get("/").text)[1]
+    for name, asset in our_files().items():
+        if name == "index.html":
+            assert api.get(f"{base}/{name}").status_code == 404
+            continue
+        response = api.get(f"{base}/{name}")
+        assert response.content == asset.content == (STATIC / name).read_bytes()
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert "immutable" in response.headers["Cache-Control"]
+        plain = api.get(f"{base}/{name}", headers={"Accept-Encoding": "identity"})
+        assert "Content-Encoding" not in plain.headers
+        assert plain.content == asset.content
+        assert gzip.decompress(asset.compressed) == asset.content
+    old = api.get("/assets/0123456789abcdef/app.js")
+    assert old.status_code == 200
+    assert old.headers["Cache-Control"] == "no-cache"
 
 
-def test_page_of_a_job_shows_its_epochs_and_downloads(api, hold, store, write_epoch):
-    held = hold(name="ants & bees")
-    checkpoint = write_epoch(held, 1)
-    write_epoch(held, 2, best=False, train={"loss": None, "accuracy": 0.5}, nonfinite=True)
-    running = api.get(f"/jobs/{held.job_id}").text
-    assert "ants &amp; bees" in running
-    assert "0.7500" in running
-    assert "not finite" in running
-    assert 'http-equiv="refresh"' in running
-    link = f"/v1/jobs/{held.job_id}/checkpoints/{checkpoint.id}/download"
-    assert f'href="{link}"' in running
-    assert api.get(link).content == b"weights"
-    finish(store, held, Status.SUCCEEDED, "all stages are done")
-    assert 'http-equiv="refresh"' not in api.get(f"/jobs/{held.job_id}").text
+def test_plotly_comes_from_its_package_compressed(api):
+    address = re.search(r'content="(/assets/plotly/[^"]+)"', api.get("/").text)[1]
+    with api.stream("GET", address) as response:
+        sent = sum(len(part) for part in response.iter_raw())
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert "immutable" in response.headers["Cache-Control"]
+    assert 500_000 < sent < 2_500_000
 
 
-def test_job_without_epochs_shows_no_loading_lines(api, post):
-    assert "<pre>" not in api.get(f"/jobs/{post()['id']}").text
+@pytest.mark.parametrize("name", ["nothing.js", "..%2fpages.py", "%2e%2e%2f%2e%2e%2fgate.py", "assets.py"])
+def test_nothing_but_our_files_is_served(api, name):
+    assert api.get(f"/assets/x/{name}").status_code == 404
 
 
-def test_page_of_an_unknown_job_is_not_found(api):
-    assert api.get("/jobs/job_none").status_code == 404
+def test_every_module_that_is_imported_is_there():
+    names = {path.name for path in STATIC.iterdir()}
+    for path in STATIC.glob("*.js"):
+        for wanted in re.findall(r"""(?:from|import\()\s*["']\./([\w.-]+)["']""", path.read_text()):
+            assert wanted in names, (path.name, wanted)
 
 
-def shown_lines(page):
-    (shown,) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
-    return html.unescape(shown).strip()
+def test_no_module_writes_markup():
+    for path in STATIC.glob("*.js"):
+        text = path.read_text()
+        for way in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+        ):
+            assert way not in text, (path.name, way)
 
 
-def documented(tag="python"):
-    return re.findall(rf"```{tag}\n(.*?)```", (ROOT / "docs" / "loading.md").read_text(), re.DOTALL)
-
-
-def test_loading_lines_are_those_of_what_the_job_trains():
-    classify, labels, embed = documented()
-    with_timm, embed_with_timm = documented("py")
-
-    def lines(objective, backbone="resnet18"):
-        return checkpoint_lines({"objective": {"name": objective}, "backbone": {"name": backbone}}).strip()
-
-    assert lines("focal") == classify.strip()
-    assert lines("triplet") == embed.strip()
-    *_, answer = lines("binary_cross_entropy").splitlines()
-    assert answer == labels.splitlines()[-1]
-    assert ".sigmoid()" in lines("binary_cross_entropy")
-    assert "softmax" not in lines("binary_cross_entropy")
-    assert with_timm in lines("focal", "timm/resnet18")
-    assert embed_with_timm in lines("triplet", "timm/resnet18")
-    for objective in ("focal", "triplet", "binary_cross_entropy"):
-        assert "= get_model(" not in lines(objective, "timm/resnet18")
-        for backbone in ("resnet18", "timm/resnet18"):
-            compile(lines(objective, backbone), "lines", "exec")
-
-
-def test_page_shows_the_figures_of_averages_and_of_other_objectives(api, hold, write_epoch):
-    held = hold()
-    figures = {"loss": 0.25, "recall@1": 0.875}
-    write_epoch(held, 1, train={"loss": 0.5}, val=figures, val_ema={"loss": 0.125, "recall@1": 0.9375})
-    page = api.get(f"/jobs/{held.job_id}").text
-    for text in ("Train loss", "Val recall@1", "Val ema recall@1", "0.8750", "0.9375"):
-        assert text in page
-
-
-def test_page_of_a_range_test_shows_what_it_found(api, hold, store):
-    held = hold()
-    found = {"stage": "head", "curve": [], "suggestion": 0.00316, "reason": "a tenth of it"}
-    finish(store, held, Status.SUCCEEDED, "all stages are done", result={"range_test": found})
-    assert "A learning rate of 0.00316 for stage head:" in api.get(f"/jobs/{held.job_id}").text
+def test_page_is_there_without_a_key_and_its_data_are_not(anybody):
+    assert anybody.get("/", headers={"Accept": "text/html"}).status_code == 200
+    assert anybody.get("/jobs/job_x").status_code == 200
+    assert anybody.get("/v1/jobs").status_code == 401
+    assert isinstance(anybody, httpx.Client)
