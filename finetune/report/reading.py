@@ -113,7 +113,7 @@ def read_rows(path: Path) -> Rows:
         PredictionsUnreadable: they cannot be read.
     """
     try:
-        with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             told = file.schema_arrow.metadata or {}
             classes = tuple(json.loads(told[b"classes"]))
             names = set(file.schema_arrow.names)
