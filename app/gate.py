@@ -25,7 +25,7 @@ LOOKS = ("GET", "HEAD")
 # Alive or not, and what is the same on every server: the page about the API.
 OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 # Sent with POST for their bodies; nothing is changed or stored.
-ASKS = re.compile(r"/v1/jobs/plan|/v1/jobs/[^/]+/predict")
+ASKS = re.compile(r"/v1/jobs/plan|/v1/jobs/[^/]+/(predict|report/corrections)|/v1/specs/convert")
 
 REALM = 'realm="thaw"'
 HOW = (

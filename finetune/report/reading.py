@@ -81,6 +81,10 @@ class Rows:
         own = PREFIX + self.ids[self.image[row]].decode()
         return f"{own}.{self.label[row]}" if self.kind == "several_labels" else own
 
+    def keys_of_images(self) -> frozenset[str]:
+        """The ids of all images."""
+        return frozenset(PREFIX + own.decode() for own in self.ids.tolist())
+
     def find(self, key: str) -> int | None:
         """The row that is known by this key."""
         own, _, label = key.removeprefix(PREFIX).partition(".")
