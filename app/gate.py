@@ -30,7 +30,7 @@ PAGE = re.compile(
     r"|/assets/plotly/[^/]+/[^/]+"
 )
 # Sent with POST for their bodies; nothing is changed or stored.
-ASKS = re.compile(r"/v1/jobs/plan|/v1/jobs/[^/]+/predict|/v1/specs/convert")
+ASKS = re.compile(r"/v1/jobs/plan|/v1/jobs/[^/]+/(predict|report/corrections)|/v1/specs/convert")
 
 REALM = 'realm="thaw"'
 HOW = (

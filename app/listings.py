@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.data.dataset import folder_of, list_dataset
+from finetune.data.dataset import find_dataset, folder_of, list_dataset
 from finetune.data.listing import Listed, Listing
 from finetune.data.naming import file_name, image_id
 
@@ -65,6 +65,7 @@ class Listings:
         Raises:
             DatasetNotFound: there is none.
         """
+        find_dataset(self._data_dir, name)  # one that is gone is not shown from memory
         with self._lock:
             dataset = self._known.pop(name, None) or _Dataset()
             self._known[name] = dataset

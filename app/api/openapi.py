@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import NULL, Responses, refusal, replaced
 from app.branches import BranchBody
+from app.corrections import CorrectionsBody
 from app.gate import HOW, OPEN, scope_of
 from app.store.scopes import Scope
 from app.variants import ExperimentBody
@@ -22,7 +23,7 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             page = get_openapi(title=app.title, version=app.version, routes=app.routes, description=SUMMARY)
             schemas = page.setdefault("components", {}).setdefault("schemas", {})
-            for model in (JobSpec, ExperimentBody, BranchBody):
+            for model in (JobSpec, ExperimentBody, BranchBody, CorrectionsBody):
                 body = model.model_json_schema(ref_template=REF)
                 schemas.update(body.pop("$defs", {}))
                 schemas[model.__name__] = body

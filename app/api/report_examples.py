@@ -76,14 +76,14 @@ REPORT: dict[str, Any] = {
     },
 }
 
-_absent: Responses = refusal(
+absent: Responses = refusal(
     404,
     "no_report",
     f"job {JOB['id']} has no report: it is running, and a report is made when all stages are done",
 )
 _parts: Responses = {
     304: {"description": "The client has it already."},
-    **_absent,
+    **absent,
     **refusal(416, "range_not_satisfiable", "the file has 28941 bytes"),
 }
 _parquet = {"content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}}}
@@ -113,6 +113,6 @@ IMAGE: dict[str, Any] = {
 }
 images: Responses = {
     200: in_json("A page of images.", listed(IMAGE, "id")),
-    **_absent,
+    **absent,
     **refusal(422, "unknown_class", "label: there is no class 'ant'; did you mean 'ants'?"),
 }

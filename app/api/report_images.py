@@ -12,7 +12,10 @@ from app.api.reports import CODE, GONE, find_report
 from app.api.schemas import Page
 from app.api.state import Db, Leaf, Set, find_job
 from app.errors import Invalid, NotFound
-from app.predicted import Choice, Leaves, Sort
+from app.predicted import Choice, Leaves, Predicted, Sort
+from app.settings import Settings
+from app.store.database import Database
+from app.store.records import Job
 from finetune.spec.problems import Problem
 
 if TYPE_CHECKING:
@@ -63,8 +66,7 @@ def report_images(
     which one it is.
     """
     job = find_job(db, job_id)
-    found = find_report(db, job)
-    leaves = _leaves(predicted, settings, found.predictions_path, found.predictions_sha256, job_id)
+    leaves = find_leaves(predicted, settings, db, job)
     choice = Choice(label, prediction, wrong, suspect, sort)
     _check(choice, leaves)
     order = leaves.choose(choice)
@@ -79,16 +81,22 @@ def report_images(
     )
 
 
-def _leaves(predicted: Leaf, settings: Set, path: str, sha256: str, job_id: str) -> Leaves:
+def find_leaves(predicted: Predicted, settings: Settings, db: Database, job: Job) -> Leaves:
+    """The stored predictions of a job.
+
+    Raises:
+        NotFound: it has no report, or they are gone or damaged.
+    """
     from finetune.report.reading import PredictionsUnreadable  # loads Arrow
 
+    found = find_report(db, job)
     try:
-        return predicted.leaves(settings.artifacts_dir / path, sha256)
+        return predicted.leaves(settings.artifacts_dir / found.predictions_path, found.predictions_sha256)
     except FileNotFoundError as error:
         raise NotFound(GONE, code=CODE) from error
     except PredictionsUnreadable as error:
-        log.warning("predictions cannot be read", job=job_id, error=str(error))
-        raise NotFound(f"the predictions of job {job_id} are damaged", code=CODE) from error
+        log.warning("predictions cannot be read", job=job.id, error=str(error))
+        raise NotFound(f"the predictions of job {job.id} are damaged", code=CODE) from error
 
 
 def _check(choice: Choice, leaves: Leaves) -> None:

@@ -81,6 +81,10 @@ class Rows:
         own = PREFIX + self.ids[self.image[row]].decode()
         return f"{own}.{self.label[row]}" if self.kind == "several_labels" else own
 
+    def keys_of_images(self) -> frozenset[str]:
+        """The ids of all images."""
+        return frozenset(PREFIX + own.decode() for own in self.ids.tolist())
+
     def find(self, key: str) -> int | None:
         """The row that is known by this key."""
         own, _, label = key.removeprefix(PREFIX).partition(".")
@@ -113,7 +117,7 @@ def read_rows(path: Path) -> Rows:
         PredictionsUnreadable: they cannot be read.
     """
     try:
-        with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             told = file.schema_arrow.metadata or {}
             classes = tuple(json.loads(told[b"classes"]))
             names = set(file.schema_arrow.names)

@@ -36,7 +36,12 @@ PAGE = {
     "/assets/plotly/{version}/plotly.min.js",
     "/assets/{version}/{name}",
 }
-READ_BY_POST = {"/v1/jobs/plan", "/v1/jobs/{job_id}/predict", "/v1/specs/convert"}
+READ_BY_POST = {
+    "/v1/jobs/plan",
+    "/v1/jobs/{job_id}/predict",
+    "/v1/jobs/{job_id}/report/corrections",
+    "/v1/specs/convert",
+}
 LOOKS = ("GET", "HEAD")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "REPORT")
 

@@ -63,6 +63,15 @@ def test_what_is_remembered_has_a_bound_and_the_last_one_is_kept(data, counted, 
     assert counted == ["one", "two", "one"]
 
 
+def test_a_dataset_that_is_gone_is_not_shown_from_memory(data):
+    known = Listings(data)
+    known.images("one")
+    (data / "one").rename(data / "three")
+    with pytest.raises(DatasetNotFound):
+        known.images("one")
+    assert len(known.images("three").ordered) == 6
+
+
 def test_names_at_which_there_is_nothing_are_not_remembered(data):
     known = Listings(data)
     for number in range(5):

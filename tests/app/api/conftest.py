@@ -1,6 +1,8 @@
 """A house whose jobs have been trained by a real worker, for what is predicted with them."""
 
+import hashlib
 import io
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+
+from app.api.report_examples import REPORT
+from app.store.attempts import finish
+from app.store.job_reports import record_report
+from app.store.records import NewReport
+from app.store.states import Status
+from finetune.report.predictions import table_of, write_table
 
 MOST_BYTES = 200_000
 # Sleeps where it answers, as long as there is a file `slow`; says so in a file `asleep`.
@@ -107,6 +116,30 @@ def http(thaw):
     hooks = {"response": [check]}
     with httpx.Client(base_url=thaw.url, event_hooks=hooks, trust_env=False, timeout=150) as client:
         yield client
+
+
+@pytest.fixture
+def report(hold, write_epoch, store, house):
+    """Lets a job succeed with a report of these answers; gives the address of the report."""
+
+    def make(answers, content=None, **changes):
+        held = hold(**changes)
+        checkpoint = write_epoch(held, 1)
+        folder = house.artifacts / held.job_id / "attempt-1"
+        (folder / "report.json").write_text(json.dumps(REPORT))
+        about = {"objective": "any", "classes": list(answers.classes), **answers.about()}
+        write_table(table_of(answers.columns(), about), folder / "predictions.parquet")
+        if content is not None:
+            (folder / "predictions.parquet").write_bytes(content)
+        files = []
+        for name in ("report.json", "predictions.parquet"):
+            data = (folder / name).read_bytes()
+            files += [f"{held.job_id}/attempt-1/{name}", len(data), hashlib.sha256(data).hexdigest()]
+        record_report(store, held, 600, NewReport(checkpoint.path, *files), "ready", {})
+        finish(store, held, Status.SUCCEEDED, "all stages are done")
+        return f"/v1/jobs/{held.job_id}/report"
+
+    return make
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ CALLS = {
     ("get", "/v1/jobs/{job_id}/report"),
     ("get", "/v1/jobs/{job_id}/report/predictions"),
     ("get", "/v1/jobs/{job_id}/report/images"),
+    ("post", "/v1/jobs/{job_id}/report/corrections"),
     ("get", "/v1/jobs/{job_id}/checkpoints/{checkpoint}/download"),
     ("post", "/v1/experiments"),
     ("get", "/v1/experiments"),

@@ -1,21 +1,13 @@
 """Leafing through a report's images, over HTTP, with predictions as the reports write them."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from app.api.report_examples import REPORT
-from app.store.attempts import finish
-from app.store.job_reports import record_report
-from app.store.records import NewReport
-from app.store.states import Status
 from finetune.data.naming import image_id
 from finetune.report.embedding import Embedded
 from finetune.report.one_label import OneLabel
-from finetune.report.predictions import table_of, write_table
 from finetune.report.several_labels import SeveralLabels
 
 CLASSES = ("ants", "bees", "wasps")
@@ -46,30 +38,6 @@ def several_labels():
 def embedding():
     points = torch.tensor([[0.0, 0], [0, 1], [5, 0], [5, 0.5]])
     return Embedded.of(["p.jpg", "q.jpg", "r.jpg", "s.jpg"], CLASSES, torch.tensor([0, 1, 2, 2]), points, 0.2)
-
-
-@pytest.fixture
-def report(hold, write_epoch, store, house):
-    """Lets a job succeed with a report of these answers; gives the address of the report."""
-
-    def make(answers, content=None):
-        held = hold()
-        checkpoint = write_epoch(held, 1)
-        folder = house.artifacts / held.job_id / "attempt-1"
-        (folder / "report.json").write_text(json.dumps(REPORT))
-        about = {"objective": "any", "classes": list(CLASSES), **answers.about()}
-        write_table(table_of(answers.columns(), about), folder / "predictions.parquet")
-        if content is not None:
-            (folder / "predictions.parquet").write_bytes(content)
-        files = []
-        for name in ("report.json", "predictions.parquet"):
-            data = (folder / name).read_bytes()
-            files += [f"{held.job_id}/attempt-1/{name}", len(data), hashlib.sha256(data).hexdigest()]
-        record_report(store, held, 600, NewReport(checkpoint.path, *files), "ready", {})
-        finish(store, held, Status.SUCCEEDED, "all stages are done")
-        return f"/v1/jobs/{held.job_id}/report"
-
-    return make
 
 
 @pytest.fixture
