@@ -109,12 +109,15 @@ def uninterrupted(house, spec, ended, tmp_path_factory, read_weights):
 
 @pytest.fixture
 def reach(house, until):
-    """Waits until a job is in the middle of an epoch, at that step or behind it; gives epoch and step."""
+    """Waits until a job is at that step or behind it; gives epoch and step.
+
+    Progress is told with each heartbeat, which is about once an epoch here: it may be seen an epoch late.
+    """
 
     def wait(job, epoch, step):
         def there():
             at = house.client.job(job.id).progress
-            return at and (at.stage_index, at.epoch, at.step) >= (1, epoch, step) and at.step >= step and at
+            return at and (at.stage_index, at.epoch, at.step) >= (1, epoch, step) and at
 
         at = until(there, 60, f"step {step} of epoch {epoch} is done")
         return at.epoch, at.step
@@ -188,15 +191,16 @@ def without_dropped(before, after):
 def test_worker_that_is_stopped_past_its_lease_and_woken_ends_its_attempt_and_changes_nothing(
     house, work, spec, reach, until, proc, ended, check_exact, long, tried
 ):
-    times, dice = (20 if long else 2), random.Random(3)
+    times, dice = (10 if long else 2), random.Random(3)
     tried(times)
     for number in range(times):
         old = work()
         job = house.client.submit(spec)
-        reach(job, 1 + number % 2, dice.randrange(1, STEPS))
+        reach(job, 1, dice.randrange(1, STEPS))
         (attempt,) = proc.attempts(old.pid)
         asleep = [old.pid] if number % 2 else [old.pid, *proc.descendants(old.pid)]
         stop_between_writes(house, asleep)
+        assert not house.client.job(job.id).ended, "the job was too quick for this test"
         new = work()
         until(lambda job=job: house.client.job(job.id).attempt == 2, 60, "another one has the job")
         before = rows_of(house, job, 1)
@@ -277,20 +281,21 @@ def test_paused_job_goes_on_at_the_step_where_it_was(
     house, work, spec, reach, until, ended, check_exact, proc, long, tried
 ):
     process, dice = work(), random.Random(7)
-    job = house.client.submit({**spec, "max_attempts": 1})
-    times = 12 if long else 2
-    tried(times)
-    for number in range(times):
-        at = reach(job, 1 + number * (EPOCHS - 2) // times, dice.randrange(1, STEPS - 8))
-        assert house.client.pause(job.id).status == "pausing"
-        until(lambda: house.client.job(job.id).status == "paused", 10, "the job is paused")
-        assert proc.attempts(process.pid) == []
-        assert house.client.resume(job.id).status == "queued"
-        until(lambda n=number: len(went_on_at(house, job)) == n + 2, 30, "it goes on")
-        assert went_on_at(house, job)[-1] >= at
-    after = ended(house.client, job.id)
-    check_exact(after)
-    assert after.attempt == times + 1
+    jobs, times = (6 if long else 1), 2
+    tried(jobs * times)
+    for _ in range(jobs):
+        job = house.client.submit({**spec, "max_attempts": 1})
+        for number in range(times):
+            at = reach(job, 1 + number, dice.randrange(1, STEPS - 8))
+            assert house.client.pause(job.id).status == "pausing"
+            until(lambda job=job: house.client.job(job.id).status == "paused", 10, "the job is paused")
+            assert proc.attempts(process.pid) == []
+            assert house.client.resume(job.id).status == "queued"
+            until(lambda n=number, job=job: len(went_on_at(house, job)) == n + 2, 30, "it goes on")
+            assert went_on_at(house, job)[-1] >= at
+        after = ended(house.client, job.id)
+        check_exact(after)
+        assert after.attempt == times + 1
 
 
 @pytest.mark.promise("A second SIGTERM ends the worker at once")

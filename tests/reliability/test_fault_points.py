@@ -33,7 +33,7 @@ def whole(place, until):
 def points(place, whole, database, long):
     """The numbered operations of an epoch, and of letting go of what it has taken the place of.
 
-    With PostgreSQL every fourth of them, but for the long profile: what is written is the same.
+    With PostgreSQL every fourth of them, or in the long profile every second: what is written is the same.
     """
     found = [json.loads(line) for line in place.operations.read_text().splitlines()]
     points = _of_attempt([one for one in found if one["side"] == "attempt"])
@@ -44,7 +44,7 @@ def points(place, whole, database, long):
         *(("worker", what) for what in ("commit", "remove")),
     }
     assert any("DELETE checkpoints" in one["about"] for one in points)
-    return points if long or database == "sqlite" else points[::4]
+    return points if database == "sqlite" else points[:: 2 if long else 4]
 
 
 def _of_attempt(found):

@@ -60,7 +60,7 @@ def check(server, body):
 
 
 def tries(long, count):
-    return settings(QUICK, max_examples=20 * count if long else count)
+    return settings(QUICK, max_examples=5 * count if long else count)
 
 
 @ANY

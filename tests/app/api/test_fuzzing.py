@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 import pytest
 
-EXAMPLES, LONG_EXAMPLES = 200, 2000  # an operation
+EXAMPLES, LONG_EXAMPLES = 200, 500  # an operation
 
 # Half of what is generated names what is there; the other half is anything.
 CONFIG = """

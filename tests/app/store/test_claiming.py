@@ -63,7 +63,7 @@ def fill(db):
 @pytest.mark.promise("Many workers take each job once, and none meets a locked database")
 @pytest.mark.timeout(1200)
 def test_sixteen_processes_take_each_of_a_thousand_jobs_once(db, url, fill, long, tried):
-    count = 10_000 if long else 1_000
+    count = 4_000 if long else 1_000
     fill(count)
     tried(count)
     command = [sys.executable, "-W", "error", "-c", WORK, url, str(WORKERS)]

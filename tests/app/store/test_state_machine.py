@@ -297,7 +297,7 @@ def test_the_store_does_what_the_model_says_in_any_order(
     new_url: Callable[[], str], long: bool, tried: Tried
 ) -> None:
     profile = settings(
-        max_examples=2000 if long else 200,
+        max_examples=250 if long else 200,
         stateful_step_count=100 if long else 50,
         deadline=None,
         derandomize=not long,
