@@ -4,6 +4,7 @@
 # make test    all checks and tests
 # make test-long   the long profile of the tests that try at random; writes docs/reliability.md's table
 # make lint    the checks alone
+# make screenshots  makes the pictures of README and docs/page.md, from real jobs on real photographs
 # make bench   compares Thaw with the plain loop on this machine; BENCH="--only limits" runs a part
 # make bench-peers   the same with timm, torchvision's references, fastai, Lightning and the Hugging Face Trainer
 # make bench-tables  writes what was measured into docs/performance.md
@@ -15,9 +16,9 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 BENCH ?=
-SERVICE := tests/app tests/reliability  # the other tests are the other half
+SERVICE := tests/app tests/reliability tests/page  # the other tests are the other half
 
-.PHONY: setup demo up test test-library test-service test-long lint bench bench-peers bench-tables
+.PHONY: setup demo up browser screenshots test test-library test-service test-long lint bench bench-peers bench-tables
 
 setup: $(STAMP)
 
@@ -38,8 +39,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The machine's Chromium, or one that is installed.
+browser: setup
+	$(BIN)/python -m tests.page.browser
+
+screenshots: browser
+	$(BIN)/python -m tests.page.screenshots
+
 # Two at once, for two cores.
-test: lint
+test: lint browser
 	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line test-library test-service
 
 test-library:

@@ -1,5 +1,7 @@
 """A server that wants keys: the page asks, keeps them for the session, and says what they do not allow."""
 
+import sys
+
 import httpx
 import pytest
 from playwright.sync_api import expect
@@ -15,7 +17,7 @@ def guarded(make_house, draw_shapes):
 
     def key(scope, owner=None):
         owned = ("--owner", owner) if owner else ()
-        made = house.run("python", "-m", "app", "keys", "create", "--scope", scope, *owned)
+        made = house.run(sys.executable, "-m", "app", "keys", "create", "--scope", scope, *owned)
         assert made.returncode == 0, made.stderr
         return next(word for word in (made.stdout + made.stderr).split() if word.startswith("thaw_"))
 

@@ -45,7 +45,7 @@ def test_spec_is_text_both_ways(site, open_page):
     spec["recipe"] = {"name": "joint", "epochs": 7}
     spec["backbone"] = {"name": "tiny_net", "weights": None}
     text.fill(json.dumps(spec))
-    expect(page.get_by_label("Recipe")).to_have_value("1")
+    expect(page.get_by_label("Recipe", exact=True)).to_have_value("1")
     expect(page.get_by_label("Epochs", exact=True)).to_have_value("7")
     page.get_by_role("button", name="YAML").click()
     expect(text).to_have_value(re.compile("name: joint"))

@@ -1,6 +1,6 @@
 // Line charts by Plotly, which is fetched when a page first draws one.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 
 let loading = null;
 
@@ -9,7 +9,10 @@ function loadPlotly() {
     const script = document.createElement("script");
     script.src = document.querySelector('meta[name="plotly"]').content;
     script.addEventListener("load", () => done(window.Plotly));
-    script.addEventListener("error", () => fail(new Error("The charts could not be loaded from the server.")));
+    script.addEventListener("error", () => {
+      loading = null; // the next chart that is drawn tries again
+      fail(new Error("The charts could not be loaded from the server."));
+    });
     document.head.append(script);
   });
   return loading;
@@ -35,8 +38,14 @@ export function chart(label, { low = false } = {}) {
   let told = null;
   const redraw = async () => {
     if (told === null) return;
-    const plotly = await loadPlotly();
+    let plotly;
+    try {
+      plotly = await loadPlotly();
+    } catch (error) {
+      return void fill(place, h("p", { class: "muted" }, error.message));
+    }
     if (!place.isConnected) return;
+    if (!place.classList.contains("js-plotly-plot")) fill(place);
     await plotly.react(place, traces(told), layout(told), { displayModeBar: false, responsive: true });
   };
   drawn.add(redraw);
@@ -65,7 +74,7 @@ function traces({ lines }) {
   }));
 }
 
-function layout({ bands = [], x, y, log = false, share = false, integers = true, logX = false, range, diagonal }) {
+function layout({ lines, bands = [], x, y, log = false, share = false, integers = true, logX = false, range, diagonal }) {
   const ink = colour("muted");
   const grid = colour("line");
   const axis = { gridcolor: grid, zeroline: false, linecolor: grid, tickfont: { size: 11 }, automargin: true };
@@ -78,6 +87,7 @@ function layout({ bands = [], x, y, log = false, share = false, integers = true,
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
     hoverlabel: { bgcolor: colour("surface"), bordercolor: grid, font: { color: colour("ink") } },
     hovermode: "x unified",
+    showlegend: lines.filter(({ hidden }) => !hidden).length > 1,
     legend: { orientation: "h", x: 0, y: -0.22, yanchor: "top", font: { size: 12 } },
     xaxis: { ...axis, title: { text: x, standoff: 6 }, ...(integers && { tickformat: "d", nticks: 12, rangemode: "tozero" }), ...(range && { range }), ...(logX && { type: "log", exponentformat: "power", dtick: 1 }) },
     yaxis: { ...axis, title: { text: y, standoff: 6 }, type: log ? "log" : "linear", ...(log && { exponentformat: "power", dtick: 1 }), ...(share && { tickformat: ".0%" }) },

@@ -1,7 +1,7 @@
 // The checkpoints of a job: sizes, checksums, downloads.
 
 import { path, save } from "./api.js";
-import { copyText, fill, h } from "./dom.js";
+import { copyText, fill, grid, h } from "./dom.js";
 import { bytes, metricName, metricValue } from "./format.js";
 import { storedKey } from "./key.js";
 
@@ -28,31 +28,19 @@ export function checkpointList() {
 
 function table(job, checkpoints) {
   const heads = ["Epoch", metricName(checkpoints[0].metric ?? "metric"), "Size", "SHA-256", "Download"];
-  return h(
-    "div",
-    { class: "scroll" },
-    h(
-      "table",
-      {},
-      h("caption", { class: "sr" }, "Checkpoints"),
-      h("thead", {}, h("tr", {}, heads.map((name, index) => h("th", { scope: "col", class: [1, 2].includes(index) && "num" }, name)))),
-      h("tbody", {}, checkpoints.map((one) => row(job, one))),
-    ),
-  );
+  return grid("Checkpoints", heads, checkpoints.map((one) => row(job, one)), { texts: [3, 4] });
 }
 
 function row(job, one) {
   const marks = [one.best && "best", one.last && "last"].filter(Boolean).join(", ");
   const address = `/v1/jobs/${job.id}/checkpoints/${one.id}/download`;
-  return h(
-    "tr",
-    {},
-    h("th", { scope: "row" }, `${one.stage} ${one.epoch}`, marks && h("span", { class: "muted" }, ` ${marks}`)),
-    h("td", { class: "num" }, metricValue(one.metric, one.value)),
-    h("td", { class: "num" }, bytes(one.size)),
-    h("td", {}, digest(one.sha256)),
-    h("td", {}, h("div", { class: "actions" }, FORMATS.map(([format, ending, text]) => download(path(address, { format }), `${one.id}.${ending}`, text, `${one.stage} ${one.epoch}`)))),
-  );
+  return [
+    [`${one.stage} ${one.epoch}`, marks && h("span", { class: "muted" }, ` ${marks}`)],
+    metricValue(one.metric, one.value),
+    bytes(one.size),
+    digest(one.sha256),
+    h("div", { class: "actions" }, FORMATS.map(([format, ending, text]) => download(path(address, { format }), `${one.id}.${ending}`, text, `${one.stage} ${one.epoch}`))),
+  ];
 }
 
 function digest(sha256) {

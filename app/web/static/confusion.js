@@ -1,6 +1,6 @@
 // The confusion matrix: rows are labels, columns predictions. A click on a cell shows its photographs.
 
-import { fill, h } from "./dom.js";
+import { fill, grid, h, scrolling } from "./dom.js";
 import { plural } from "./format.js";
 import { gallery } from "./gallery.js";
 
@@ -29,9 +29,8 @@ export function confusion(report, base, place) {
     return h("td", { class: "num" }, button);
   };
   return [
-    h(
-      "div",
-      { class: "scroll" },
+    scrolling(
+      "Confusion matrix",
       h(
         "table",
         { class: "confusion" },
@@ -48,18 +47,14 @@ function pairs({ classes, confusion: matrix }, choose) {
   cells.sort((a, b) => b[0] - a[0]);
   const row = ([many, i, j]) => {
     const button = h("button", { type: "button", class: "small", "aria-pressed": "false", on: { click: () => choose(classes[i], classes[j], button) } }, `${classes[i]} taken for ${classes[j]}`);
-    return h("tr", {}, h("td", {}, button), h("td", { class: "num" }, many));
+    return [button, many];
   };
-  return h("div", { class: "scroll table-tall pairs", tabindex: "0", role: "group", "aria-label": "Confusions" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Confusion"), h("th", { scope: "col", class: "num" }, "Images"))), h("tbody", {}, cells.slice(0, 200).map(row))));
+  return h("div", { class: "pairs" }, grid("Confusions", ["Confusion", "Images"], cells.slice(0, 200).map(row), { tall: true }));
 }
 
 /** With several labels an image, each class by itself. */
 export function yesNo({ classes, confusion: matrices }) {
   const heads = ["Class", "found", "missed", "given wrongly", "rightly left out"];
-  const row = (name, [[no, wrong], [missed, found]]) => h("tr", {}, h("th", { scope: "row" }, name), [found, missed, wrong, no].map((many) => h("td", { class: "num" }, many)));
-  return h(
-    "div",
-    { class: "scroll table-tall", tabindex: "0", role: "group", "aria-label": "Confusion of each class" },
-    h("table", {}, h("thead", {}, h("tr", {}, heads.map((name, index) => h("th", { scope: "col", class: index > 0 && "num" }, name)))), h("tbody", {}, classes.map((name, index) => row(name, matrices[index])))),
-  );
+  const row = (name, [[no, wrong], [missed, found]]) => [name, found, missed, wrong, no];
+  return grid("Confusion of each class", heads, classes.map((name, index) => row(name, matrices[index])), { tall: true });
 }

@@ -1,7 +1,7 @@
 // All datasets, and sending one.
 
 import { all, ApiError, maySubmit, part, path, upload } from "./api.js";
-import { add, empty, fill, h, section } from "./dom.js";
+import { add, empty, fill, grid, h, section } from "./dom.js";
 import { percent } from "./format.js";
 
 export async function show(main) {
@@ -9,34 +9,21 @@ export async function show(main) {
   const [datasets, allowed] = await Promise.all([all("/v1/datasets"), maySubmit()]);
   add(main, [
     h("div", { class: "title" }, h("h1", {}, "Datasets")),
-    datasets.length ? h("div", { class: "panel scroll" }, table(datasets)) : empty("No dataset yet. Send one below: a zip archive with a folder for each class, or with the folders train and val around them."),
+    datasets.length ? h("div", { class: "panel" }, table(datasets)) : empty("No dataset yet. Send one below: a zip archive with a folder for each class, or with the folders train and val around them."),
     allowed && sending(datasets.map(({ name }) => name)),
   ]);
 }
 
 function table(datasets) {
   const heads = ["Dataset", "Classes", "Images", "To train", "To validate"];
-  return h(
-    "table",
-    {},
-    h("caption", { class: "sr" }, "Datasets"),
-    h("thead", {}, h("tr", {}, heads.map((name, index) => h("th", { scope: "col", class: index > 1 && "num" }, name)))),
-    h("tbody", {}, datasets.map(row)),
-  );
+  return grid("Datasets", heads, datasets.map(row), { texts: [1] });
 }
 
 function row({ name, classes, images, counts, problems }) {
   const sum = (split) => (counts[split] ? Object.values(counts[split]).reduce((total, one) => total + one, 0).toLocaleString("en") : "–");
   const some = classes.slice(0, 5).join(", ") + (classes.length > 5 ? ` and ${classes.length - 5} more` : "");
-  return h(
-    "tr",
-    {},
-    h("th", { scope: "row" }, h("a", { href: `/datasets/${part(name)}` }, name), problems.map(({ message }) => h("div", { class: "problem" }, message))),
-    h("td", {}, some || "–"),
-    h("td", { class: "num" }, images.toLocaleString("en")),
-    h("td", { class: "num" }, sum("train")),
-    h("td", { class: "num" }, sum("val")),
-  );
+  const link = [h("a", { href: `/datasets/${part(name)}` }, name), problems.map(({ message }) => h("div", { class: "problem" }, message))];
+  return [link, some || "–", images.toLocaleString("en"), sum("train"), sum("val")];
 }
 
 function sending(taken) {

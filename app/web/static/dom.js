@@ -125,3 +125,19 @@ export function section(title, ...children) {
 export function empty(sentence, ...more) {
   return h("div", { class: "empty" }, h("p", {}, sentence), ...more);
 }
+
+/** A table that scrolls where it is too wide or, with `tall`, too long; by keyboard, too. */
+export function scrolling(label, table, { tall = false } = {}) {
+  return h("div", { class: tall ? "scroll table-tall" : "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
+}
+
+/**
+ * A table of figures: the first column names the row, the others are numbers but for the columns in `texts`.
+ */
+export function grid(caption, heads, rows, { texts = [], tall = false } = {}) {
+  const kind = (index) => index > 0 && !texts.includes(index) && "num";
+  const cells = (row) => row.map((value, index) => h(index === 0 ? "th" : "td", { class: kind(index), scope: index === 0 && "row" }, value));
+  const head = heads.map((name, index) => h("th", { scope: "col", class: kind(index) }, name));
+  const body = rows.map((row) => h("tr", {}, cells(row)));
+  return scrolling(caption, h("table", {}, h("caption", { class: "sr" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)), { tall });
+}

@@ -1,6 +1,6 @@
 // The epochs as a table, the newest first.
 
-import { h, keyed } from "./dom.js";
+import { h, keyed, scrolling } from "./dom.js";
 import { bytes, duration, metricName, metricValue, number, rate } from "./format.js";
 
 /** The table; `update(epochs)` with all epoch records, in order. */
@@ -11,7 +11,7 @@ export function epochTable() {
   let columns = "";
   let rows = null;
   return {
-    element: h("div", { class: "scroll table-tall", tabindex: "0", role: "group", "aria-label": "Epochs" }, table),
+    element: scrolling("Epochs", table, { tall: true }),
     update(epochs) {
       const figures = figuresOf(epochs);
       if (JSON.stringify(figures) !== columns) {

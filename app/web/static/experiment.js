@@ -2,7 +2,7 @@
 
 import { get, maySubmit, path, post, watch } from "./api.js";
 import { chart } from "./charts.js";
-import { add, copyable, fill, h, section } from "./dom.js";
+import { add, copyable, fill, grid, h, section } from "./dom.js";
 import { duration, metricName, metricValue, number, plural } from "./format.js";
 import { badge } from "./status.js";
 
@@ -16,9 +16,9 @@ export async function show(main, { experiment: id }) {
   const [first, allowed] = await Promise.all([get(base), maySubmit()]);
   document.title = `${first.name ?? first.id} · Thaw`;
   const top = h("section", { class: "panel", "aria-label": "Answer" });
-  const table = h("div", { class: "scroll" });
-  const pairs = h("div", { class: "scroll" });
-  const jobs = h("div", { class: "scroll" });
+  const table = h("div", {});
+  const pairs = h("div", {});
+  const jobs = h("div", {});
   const curves = chart(`${metricName(first.metric)} of all variants by epoch; a line for each seed`);
   const problem = h("p", { class: "problem", role: "alert" });
   const cancel = h("button", { type: "button", class: "danger", on: { click: () => post(`${base}/cancel`).catch((error) => (problem.textContent = error.message)) } }, "Cancel what is left");
@@ -68,18 +68,7 @@ function differences({ comparisons, metric }) {
 
 function trials({ jobs, metric }) {
   const heads = ["Job", "Variant", "Seed", "Status", metricName(metric), "Time"];
-  return grid("Jobs", heads, jobs.map((one) => [h("a", { href: `/jobs/${one.id}` }, one.id), one.variant, one.seed, badge(one.status), metricValue(metric, one.value), duration(one.seconds)]), [1, 3]);
-}
-
-function grid(caption, heads, rows, left = []) {
-  const right = (index) => index > 0 && !left.includes(index) && "num";
-  return h(
-    "table",
-    {},
-    h("caption", { class: "sr" }, caption),
-    h("thead", {}, h("tr", {}, heads.map((name, index) => h("th", { scope: "col", class: right(index) }, name)))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((value, index) => h(index === 0 ? "th" : "td", { class: right(index), scope: index === 0 && "row" }, value))))),
-  );
+  return grid("Jobs", heads, jobs.map((one) => [h("a", { href: `/jobs/${one.id}` }, one.id), one.variant, one.seed, badge(one.status), metricValue(metric, one.value), duration(one.seconds)]), { texts: [1, 3] });
 }
 
 async function draw(curves, one) {

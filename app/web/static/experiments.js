@@ -1,7 +1,7 @@
 // All experiments, and how each stands.
 
 import { get, path } from "./api.js";
-import { add, empty, h } from "./dom.js";
+import { add, empty, grid, h } from "./dom.js";
 import { plural, time } from "./format.js";
 import { badge } from "./status.js";
 
@@ -17,22 +17,20 @@ export async function show(main) {
   }
   const heads = ["Experiment", "Status", "Variants", "Seeds", "Jobs done", "Answer", "Started"];
   add(main, [
-    h("div", { class: "panel scroll" }, h("table", {}, h("caption", { class: "sr" }, "Experiments, newest first"), h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, data.map(row)))),
+    h("div", { class: "panel" }, grid("Experiments, newest first", heads, data.map(row), { texts: [1, 2, 4, 5, 6] })),
     more && h("p", {}, h("a", { class: "button", href: path("/experiments", { after: last }) }, "Older experiments")),
   ]);
 }
 
 function row(one) {
   const done = one.progress.succeeded + one.progress.failed + one.progress.cancelled;
-  return h(
-    "tr",
-    {},
-    h("th", { scope: "row" }, h("a", { href: `/experiments/${one.id}` }, one.name ?? one.id)),
-    h("td", {}, badge(one.status)),
-    h("td", {}, one.variants.map(({ name }) => name).join(", ")),
-    h("td", {}, one.seeds.length),
-    h("td", { class: "nowrap" }, `${done} of ${plural(one.jobs.length, "job")}`),
-    h("td", {}, done ? one.answer : ""),
-    h("td", { class: "muted nowrap" }, time(one.created_at)),
-  );
+  return [
+    h("a", { href: `/experiments/${one.id}` }, one.name ?? one.id),
+    badge(one.status),
+    one.variants.map(({ name }) => name).join(", "),
+    one.seeds.length,
+    `${done} of ${plural(one.jobs.length, "job")}`,
+    done ? one.answer : "",
+    h("span", { class: "muted nowrap" }, time(one.created_at)),
+  ];
 }

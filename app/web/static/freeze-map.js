@@ -1,6 +1,6 @@
 // The freeze map: the backbone's blocks as columns, the stages as rows. A click sets where training begins.
 
-import { h } from "./dom.js";
+import { h, scrolling } from "./dom.js";
 import { count } from "./format.js";
 
 const SAID = { frozen: "frozen", trained: "trained", partly: "partly frozen", head: "head, trained" };
@@ -30,7 +30,7 @@ export function freezeMap(plan, choose) {
   );
   const states = new Set(stages.flatMap((stage) => stage.blocks));
   const legend = MEANING.filter(([state]) => states.has(state)).map(([state, text]) => h("li", {}, h("i", { class: state }), text));
-  return [h("div", { class: "scroll" }, table), h("ul", { class: "legend" }, legend)];
+  return [scrolling("Freeze map", table), h("ul", { class: "legend" }, legend)];
 }
 
 function cell(plan, row, column, state, choose) {

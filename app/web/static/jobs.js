@@ -1,7 +1,7 @@
 // All jobs: how each stands, live. A page has few rows, however many jobs there are.
 
 import { get, path, watch } from "./api.js";
-import { add, empty, fill, h, keyed } from "./dom.js";
+import { add, empty, fill, h, keyed, scrolling } from "./dom.js";
 import { duration, metricName, metricValue, time } from "./format.js";
 import { spark } from "./spark.js";
 import { badge, bar, elapsed, ended, place } from "./status.js";
@@ -72,7 +72,7 @@ function tableOf() {
   const right = new Set(["Best", "Took", "Submitted"]);
   const head = heads.map((name) => h("th", { scope: "col", class: right.has(name) && "num" }, name));
   const element = h("table", { class: "jobs" }, h("caption", { class: "sr" }, "Jobs, newest first"), h("thead", {}, h("tr", {}, head)), body);
-  return { element: h("div", { class: "panel scroll" }, element), update: keyed(body, ({ job }) => job.id, row) };
+  return { element: h("div", { class: "panel" }, scrolling("Jobs", element)), update: keyed(body, ({ job }) => job.id, row) };
 }
 
 function row({ job, curve }) {

@@ -5,7 +5,7 @@ import { calibration } from "./calibration.js";
 import { download } from "./checkpoint-list.js";
 import { classTable } from "./class-table.js";
 import { confusion, yesNo } from "./confusion.js";
-import { add, empty, h, section } from "./dom.js";
+import { add, empty, grid, h, section } from "./dom.js";
 import { metricName, number, percent, plural } from "./format.js";
 import { gallery } from "./gallery.js";
 import { jobHead } from "./job-head.js";
@@ -71,15 +71,6 @@ function oldClasses({ images, before, after, after_among_old: among, per_class: 
   return section(
     "What became of the old classes",
     h("p", {}, `On ${plural(images, "image")} of classes that the weights knew: ${percent(before)} before, ${percent(among)} after among the old classes, ${percent(after)} among all.`),
-    h(
-      "div",
-      { class: "scroll" },
-      h(
-        "table",
-        {},
-        h("thead", {}, h("tr", {}, heads.map((name, index) => h("th", { scope: "col", class: index > 0 && "num" }, name)))),
-        h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), [row.support, ...[row.before, row.after_among_old, row.after, row.change].map((one) => percent(one))].map((value) => h("td", { class: "num" }, value))))),
-      ),
-    ),
+    grid("Old classes", heads, rows.map((row) => [row.name, row.support, ...[row.before, row.after_among_old, row.after, row.change].map((one) => percent(one))])),
   );
 }
