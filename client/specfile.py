@@ -8,6 +8,8 @@ from client.errors import SpecUnreadable
 from finetune.spec import written
 
 STDIN = "-"
+
+
 def read_spec(source: str) -> dict[str, Any]:
     """Reads a spec from a `.json`, `.yaml` or `.yml` file, or from standard input for `-`.
 

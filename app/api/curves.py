@@ -55,7 +55,7 @@ def list_curves(
     job: Ids = [],  # noqa: B006  FastAPI's way: it is not changed
     points: Annotated[int, Query(ge=2, le=MOST_POINTS, description="At most so many of each.")] = 40,
 ) -> Response:
-    """The validation metric of each job by epoch, with an ETag, and 304. Jobs that are not there are left out."""
+    """The validation metric of jobs by epoch, with an ETag, and 304. Jobs that are not there are left out."""
     known = [one for one in dict.fromkeys(job) if "\x00" not in one]
     found = curves.list_curves(db, known, points, caller.only)
     return answer(request, CurvesAnswer(data=[CurveAnswer.of(curve) for curve in found]))

@@ -1,7 +1,7 @@
 """The pictures that README and docs/page.md show, of real jobs on real photographs.
 
-`python -m tests.page.screenshots` makes them. It wants hymenoptera and the MobileNet weights in `../shared`, and takes
-some minutes.
+`python -m tests.page.screenshots` makes them. It wants hymenoptera and the MobileNet weights in `../shared`,
+and takes some minutes.
 """
 
 import io

@@ -36,10 +36,10 @@ def test_key_is_asked_for_and_kept_for_the_session_alone(guarded, open_page):
     page = open_page(house.url)
     dialog = page.get_by_role("dialog", name="This server wants a key")
     expect(dialog).to_be_visible()
-    expect(page.get_by_label("Key")).to_be_focused()
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
     page.keyboard.press("Escape")
     expect(dialog).to_be_visible()
-    page.get_by_label("Key").fill(keys["submit"])
+    page.get_by_label("Key", exact=True).fill(keys["submit"])
     page.keyboard.press("Enter")
     expect(dialog).to_be_hidden()
     expect(page.get_by_text("No job yet")).to_be_visible()
@@ -57,7 +57,7 @@ def test_key_is_asked_for_and_kept_for_the_session_alone(guarded, open_page):
 def test_wrong_key_is_refused_in_the_api_s_words(guarded, open_page):
     house, _ = guarded
     page = open_page(house.url)
-    page.get_by_label("Key").fill("thaw_nonsense")
+    page.get_by_label("Key", exact=True).fill("thaw_nonsense")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog", name="This key was refused")).to_be_visible()
     expect(page.locator("#key-reason")).to_contain_text("this is no whole key")
@@ -66,7 +66,7 @@ def test_wrong_key_is_refused_in_the_api_s_words(guarded, open_page):
 def test_key_that_may_look_says_what_it_does_not_allow(guarded, open_page):
     house, keys = guarded
     page = open_page(f"{house.url}/new")
-    page.get_by_label("Key").fill(keys["read"])
+    page.get_by_label("Key", exact=True).fill(keys["read"])
     page.keyboard.press("Enter")
     expect(page.get_by_text("This key may look, not submit.")).to_be_visible()
     expect(page.get_by_role("button", name="Start the job")).to_be_disabled()
@@ -75,7 +75,7 @@ def test_key_that_may_look_says_what_it_does_not_allow(guarded, open_page):
 def test_pictures_come_with_the_key_and_files_are_fetched_with_it(guarded, open_page):
     house, keys = guarded
     page = open_page(f"{house.url}/datasets/shapes")
-    page.get_by_label("Key").fill(keys["read"])
+    page.get_by_label("Key", exact=True).fill(keys["read"])
     page.keyboard.press("Enter")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.thumbs img')].some((i) => i.naturalWidth > 0)"
@@ -88,6 +88,6 @@ def test_another_owner_s_job_is_not_there(guarded, open_page, faults):
     headers = {"Authorization": f"Bearer {keys['admin']}"}
     job = httpx.post(f"{house.url}/v1/jobs", json=SPEC | {"stages": STAGES}, headers=headers, trust_env=False)
     page = open_page(f"{house.url}/jobs/{job.json()['id']}")
-    page.get_by_label("Key").fill(keys["read"])
+    page.get_by_label("Key", exact=True).fill(keys["read"])
     page.keyboard.press("Enter")
     expect(page.get_by_text("There is nothing here.")).to_be_visible()

@@ -10,6 +10,7 @@ export async function show(main) {
   add(main, [
     h("div", { class: "title" }, h("h1", {}, "Datasets")),
     datasets.length ? h("div", { class: "panel" }, table(datasets)) : empty("No dataset yet. Send one below: a zip archive with a folder for each class, or with the folders train and val around them."),
+    !allowed && h("p", { class: "muted" }, "This key may look, not send datasets."),
     allowed && sending(datasets.map(({ name }) => name)),
   ]);
 }

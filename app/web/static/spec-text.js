@@ -2,6 +2,7 @@
 
 import { post } from "./api.js";
 import { calmly, copyText, h } from "./dom.js";
+import { storedKey } from "./key.js";
 
 /** The texts of a draft: JSON or YAML that can be edited, and buttons that copy calls. */
 export function specText(draft) {
@@ -78,7 +79,8 @@ function copier(label, text) {
 /** The call in a shell. Quotes within a quoted text end it, stand escaped, and begin it anew. */
 export function asCurl(spec) {
   const body = JSON.stringify(spec, null, 2).replaceAll("'", "'\\''");
-  return `curl ${location.origin}/v1/jobs \\\n  -H 'Content-Type: application/json' \\\n  -H "Authorization: Bearer $THAW_API_KEY" \\\n  -d '${body}'\n`;
+  const key = storedKey() ? ' \\\n  -H "Authorization: Bearer $THAW_API_KEY"' : "";
+  return `curl ${location.origin}/v1/jobs${key} \\\n  -H 'Content-Type: application/json' \\\n  -d '${body}'\n`;
 }
 
 /** The call in Python. JSON is what `json.loads` takes, whatever Python would make of its words. */

@@ -37,7 +37,7 @@ def test_pages_load_and_run_what_the_server_has_and_nothing_else(api):
 
 
 def test_our_files_are_compressed_and_kept_for_good_under_their_address(api):
-    base = re.search(r'href="(/assets/\w+)/thaw.css"', api.get("/").text)[1]
+    (base,) = re.findall(r'href="(/assets/\w+)/thaw.css"', api.get("/").text)
     for name, asset in our_files().items():
         if name == "index.html":
             assert api.get(f"{base}/{name}").status_code == 404
@@ -56,7 +56,7 @@ def test_our_files_are_compressed_and_kept_for_good_under_their_address(api):
 
 
 def test_plotly_comes_from_its_package_compressed(api):
-    address = re.search(r'content="(/assets/plotly/[^"]+)"', api.get("/").text)[1]
+    (address,) = re.findall(r'content="(/assets/plotly/[^"]+)"', api.get("/").text)
     with api.stream("GET", address) as response:
         sent = sum(len(part) for part in response.iter_raw())
         assert response.headers["Content-Encoding"] == "gzip"
