@@ -13,9 +13,7 @@ from finetune.data.listing import Listed, Listing
 from finetune.data.naming import file_name, image_id
 
 FRESH_SECONDS = 5.0
-SHARE = (
-    20  # times as long as the listing took it is remembered, so that listing takes a twentieth of the time
-)
+SHARE = 20  # times as long as the listing took it is remembered: listing takes a twentieth of the time
 MOST_IMAGES = 500_000  # remembered of all datasets together, but always the last one
 
 

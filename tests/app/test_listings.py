@@ -5,6 +5,7 @@ import pytest
 
 from app import listings
 from app.listings import Listings
+from finetune.data.dataset import list_dataset
 from finetune.errors import DatasetNotFound
 
 
@@ -12,10 +13,12 @@ from finetune.errors import DatasetNotFound
 def counted(monkeypatch):
     """How often each dataset was listed."""
     found = []
-    real = listings.list_dataset
-    monkeypatch.setattr(
-        listings, "list_dataset", lambda root, name: (found.append(name), real(root, name))[1]
-    )
+
+    def counting(root, name):
+        found.append(name)
+        return list_dataset(root, name)
+
+    monkeypatch.setattr(listings, "list_dataset", counting)
     return found
 
 

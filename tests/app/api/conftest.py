@@ -131,7 +131,7 @@ def report(hold, write_epoch, store, house):
         write_table(table_of(answers.columns(), about), folder / "predictions.parquet")
         if content is not None:
             (folder / "predictions.parquet").write_bytes(content)
-        files = []
+        files: list[Any] = []
         for name in ("report.json", "predictions.parquet"):
             data = (folder / name).read_bytes()
             files += [f"{held.job_id}/attempt-1/{name}", len(data), hashlib.sha256(data).hexdigest()]

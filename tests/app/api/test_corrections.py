@@ -135,7 +135,8 @@ def test_every_wrong_label_is_named(api, photos, report):
         error = response.json()["error"]
         assert codes is None or [found["code"] for found in error["details"]] == codes
         assert error["param"].startswith("labels")
-    for body in ({}, [], "labels", {"labels": {mine: "ants"}, "more": 1}):
+    bodies: tuple[object, ...] = ({}, [], "labels", {"labels": {mine: "ants"}, "more": 1})
+    for body in bodies:
         assert api.post(f"{address}/corrections", json=body).status_code == 422
 
 

@@ -50,7 +50,8 @@ def opened(response):
 
 def every(api, **params):
     """All images of a list, page by page."""
-    found, after = [], {}
+    after: dict[str, str] = {}
+    found = []
     while True:
         page = api.get("/v1/images", params=params | after).json()
         found += page["data"]
@@ -193,7 +194,7 @@ def test_what_is_not_there_is_not_found(api, gallery):
         assert (response.status_code, response.json()["error"]["param"]) == (404, param)
     (folder / "a/x.jpg").unlink()
     assert api.get(f"/v1/images/{id_of('a/x.jpg')}", params={"dataset": "going"}).status_code == 404
-    for size in (31, 1025, "x"):
+    for size in ("31", "1025", "x"):
         params = {"dataset": "going", "size": size}
         assert api.get(f"/v1/images/{id_of('a/y.jpg')}", params=params).status_code == 422
 

@@ -45,7 +45,7 @@ def leaf(api):
     """All rows of a list, leafing through it three ways, and the same each time."""
 
     def pages(address, params, limit) -> Iterator[dict[str, object]]:
-        after = {}
+        after: dict[str, str] = {}
         while True:
             response = api.get(f"{address}/images", params=params | after | {"limit": limit})
             assert response.status_code == 200, response.text
