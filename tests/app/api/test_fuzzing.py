@@ -41,6 +41,7 @@ backbones = {{ values = ["tiny_net"] }}
 "path.experiment_id" = {{ dictionary = "experiments", probability = 0.5 }}
 "path.checkpoint" = {{ dictionary = "checkpoints", probability = 0.7 }}
 "path.image_id" = {{ dictionary = "images", probability = 0.5 }}
+"query.job" = {{ dictionary = "jobs", probability = 0.5 }}
 "query.dataset" = {{ dictionary = "datasets", probability = 0.7 }}
 "path.name" = {{ dictionary = "datasets", probability = 0.5 }}
 "body.dataset.path" = {{ dictionary = "datasets", probability = 0.7 }}

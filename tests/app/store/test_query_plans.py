@@ -3,6 +3,7 @@ from sqlalchemy import event
 
 from app.store.attempts import claim, heartbeat
 from app.store.checkpoints import get_checkpoint, list_checkpoints
+from app.store.curves import list_curves
 from app.store.epochs import list_epochs
 from app.store.events import list_events
 from app.store.experiments import list_experiments, list_trials
@@ -10,7 +11,9 @@ from app.store.jobs import list_jobs
 from app.store.keys import create_key, find_key
 from app.store.leases import sweep
 from app.store.owners import owner_of_job, stored_bytes
-from app.store.reports import drop_checkpoints
+from app.store.paces import list_paces
+from app.store.records import NewCheckpoint
+from app.store.reports import drop_checkpoints, record_epoch
 from app.store.scopes import Scope
 from app.store.states import Status
 from app.store.uploads import get_upload
@@ -141,3 +144,26 @@ def test_polls_look_their_rows_up(db, plan, post, take):
         lambda: heartbeat(db, held, 60),
     ):
         assert _scans(plan(poll)) == []
+
+
+def test_curves_are_looked_up_by_the_jobs_ids_and_the_epochs_index(db, plan, post, take):
+    job = post(priority=1)
+    place = {"stage": "all", "stage_index": 0, "epoch": 1, "global_epoch": 1}
+    new = NewCheckpoint("x/1", 1, "0" * 64, metric="val_accuracy", value=0.5)
+    best = {"checkpoint": new.id, "metric": "val_accuracy", "value": 0.5}
+    record_epoch(db, take(), 60, place | {"val": {"accuracy": 0.5}}, new, best)
+    lines = plan(lambda: list_curves(db, [job.id, "job_x"], 40, "nobody"))
+    lines += plan(lambda: list_curves(db, [job.id], 40))
+    assert _scans(lines) == []
+    assert any("jobs USING INDEX" in line and "(id=?" in line for line in lines), lines
+    assert any("ix_epochs_poll" in line for line in lines), lines
+
+
+def test_paces_are_looked_for_among_the_newest_that_have_succeeded(db, plan, post):
+    post()
+    for owner, index in (
+        (None, "ix_jobs_list (status=?)"),
+        ("zoo", "ix_jobs_owner_status (owner=? AND status=?)"),
+    ):
+        lines = plan(lambda owner=owner: list_paces(db, "resnet18", owner))
+        assert any(index in line for line in lines), lines
