@@ -16,9 +16,10 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 BENCH ?=
-SERVICE := tests/app tests/reliability tests/page  # the other tests are the other half
+# Folders of tests, slashes as dashes, those that take longest first; a part ends its servers, and frees their memory.
+PARTS := acceptance app-api page app-store finetune reliability client
 
-.PHONY: setup demo up browser screenshots test test-library test-service test-long lint bench bench-peers bench-tables
+.PHONY: setup demo up browser screenshots test $(PARTS:%=test-%) test-rest test-long lint bench bench-peers bench-tables
 
 setup: $(STAMP)
 
@@ -46,15 +47,15 @@ browser: setup
 screenshots: browser
 	$(BIN)/python -m tests.page.screenshots
 
-# Two at once, for two cores.
+# Two at once, for two cores: whichever is done takes the next part.
 test: lint browser
-	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line test-library test-service
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=line $(PARTS:%=test-%) test-rest
 
-test-library:
-	$(BIN)/pytest $(SERVICE:%=--ignore %)
+$(PARTS:%=test-%): test-%:
+	$(BIN)/pytest tests/$(subst -,/,$*)
 
-test-service:
-	$(BIN)/pytest $(SERVICE)
+test-rest:
+	$(BIN)/pytest $(foreach part,$(PARTS),--ignore tests/$(subst -,/,$(part)))
 
 bench: setup
 	$(BIN)/python -m benchmarks.run $(BENCH)
