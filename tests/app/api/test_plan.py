@@ -1,5 +1,8 @@
 import pytest
 
+from app.store.attempts import finish
+from app.store.states import Status
+
 FACTORS = {"factors": [{"modules": ["head"], "factor": 10.0}], "default_factor": 0.9}
 
 
@@ -114,3 +117,27 @@ def test_a_dataset_that_does_not_fill_a_triplet_batch_is_refused_at_plan_and_sub
     assert (refused.status_code, error["param"]) == (422, "objective.images_per_class")
     assert "has 3 training images and a batch takes 4 of each class" in error["message"]
     assert error["message"].endswith("add images or take 3 or fewer")
+
+
+def test_plan_says_how_long_it_may_take_once_such_a_job_has_succeeded(api, spec, hold, write_epoch, store):
+    body = spec(backbone={"name": "tiny_wide", "weights": None}, recipe={"name": "joint", "epochs": 3})
+    first = plan(api, body)
+    nothing = {"seconds": None, "because": "no job with tiny_wide has succeeded here yet"}
+    assert first["estimate"] == nothing
+    held = hold(**body)
+    write_epoch(held, 1)  # a second for the 3 images that 0.3 s trained at 10 a second
+    assert plan(api, body)["estimate"] == nothing
+    finish(store, held, Status.SUCCEEDED, "all stages are done")
+    found = plan(api, body)["estimate"]
+    assert found["seconds"] >= 3 * first["images"]["train"] / 3
+    assert found["because"] == f"as {held.job_id} took"
+
+
+def test_plan_has_the_resolved_spec_and_the_blocks_of_the_network(api, spec):
+    found = plan(api, spec())
+    assert [stage["epochs"] for stage in found["resolved_spec"]["stages"]] == [3, 2]
+    assert [block["name"] for block in found["blocks"]] == ["stem", "body", "head"]
+    assert [stage["blocks"] for stage in found["stages"]] == [
+        ["frozen", "frozen", "head"],
+        ["trained", "trained", "head"],
+    ]

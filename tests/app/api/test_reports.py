@@ -136,13 +136,6 @@ def test_a_deleted_job_leaves_no_report_and_no_file(api, address, reported, hous
     assert not (house.artifacts / job).exists()
 
 
-def test_the_jobs_page_leads_to_the_report(api, address, reported, post):
-    page = api.get(f"/jobs/{reported[0].job_id}").text
-    assert f'href="{address}"' in page
-    assert f'href="{address}/predictions"' in page
-    assert "/report" not in api.get(f"/jobs/{post()['id']}").text
-
-
 def test_the_example_is_a_sound_report(api):
     TypeAdapter(Report).validate_python(REPORT)
     page = api.get("/openapi.json").json()
