@@ -80,3 +80,31 @@ def test_job_without_a_report_says_why(site, open_page, faults):
     expect(page.get_by_text("it looks for a learning rate")).to_be_visible()
     page.goto(f"{site.url}/jobs/{job_id}")
     expect(page.get_by_role("heading", name="Learning rate").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("objective", "headings"),
+    [
+        (
+            {"name": "binary_cross_entropy"},
+            ["Confusion", "Classes", "Calibration", "Most confident mistakes"],
+        ),
+        (
+            {"name": "triplet", "classes_per_batch": 3, "images_per_class": 2},
+            ["Confusion", "Classes", "Nearest mistakes"],
+        ),
+    ],
+    ids=["several labels", "embedding"],
+)
+def test_reports_of_other_kinds_are_shown_with_what_they_have(site, open_page, objective, headings):
+    one_epoch = [{"epochs": 1, "lr": {"schedule": {"name": "constant", "lr": 0.01}}}]
+    job = site.ended(site.submit(objective=objective, stages=one_epoch))
+    assert job["status"] == "succeeded", job["error"]
+    page = open_page(f"{site.url}/jobs/{job['id']}/report")
+    for heading in headings:
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    report = site.http.get(f"/v1/jobs/{job['id']}/report").json()
+    assert report["mistake_count"] > 0
+    expect(page.locator(".gallery li").first).to_be_visible()
+    page.goto(f"{site.url}/jobs/{job['id']}")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
