@@ -14,7 +14,7 @@ export async function show(main) {
   document.title = "Jobs · Thaw";
   const asked = new URLSearchParams(location.search);
   const table = tableOf();
-  const place = h("div", {});
+  const list = h("div", {});
   let watching = new AbortController();
 
   function restart() {
@@ -22,13 +22,13 @@ export async function show(main) {
     watching = new AbortController();
     const query = new URLSearchParams(asked);
     history.replaceState(null, "", query.size ? `/?${query}` : "/");
-    return follow(asked, place, table, watching.signal).catch((error) => fill(place, h("p", { class: "problem" }, error.message)));
+    return follow(asked, list, table, watching.signal).catch((error) => fill(list, h("p", { class: "problem" }, error.message)));
   }
 
   add(main, [
     h("div", { class: "title" }, h("h1", {}, "Jobs"), h("a", { class: "button primary", href: "/new" }, "New job")),
     filters(asked, restart),
-    place,
+    list,
   ]);
   await restart();
 }
@@ -102,7 +102,7 @@ function going(job) {
   return [bar(job), h("div", { class: "muted small-text" }, job.progress ? place(job) : job.status_reason)];
 }
 
-async function follow(asked, place, table, signal) {
+async function follow(asked, list, table, signal) {
   const curves = new Map();
   const address = path(`/v1/jobs?${asked}${asked.size ? "&" : ""}limit=${ROWS}`);
   const pages = h("nav", { class: "actions", "aria-label": "More jobs" });
@@ -111,17 +111,17 @@ async function follow(asked, place, table, signal) {
     async ({ data, has_more: more, last_id: last }) => {
       await learnCurves(data, curves, signal);
       if (signal.aborted) return false;
-      if (data.length === 0) return void fill(place, nothing(asked));
-      table.update(data.map((job) => ({ job: shown(job), curve: curves.get(job.id)?.curve })));
+      if (data.length === 0) return void fill(list, nothing(asked));
+      table.update(data.map((job) => ({ job: summary(job), curve: curves.get(job.id)?.curve })));
       fill(pages, turn(asked, more ? last : null));
-      if (!place.contains(table.element)) fill(place, table.element, pages);
+      if (!list.contains(table.element)) fill(list, table.element, pages);
     },
     { every: EVERY, signal },
   );
 }
 
 /** What a row shows of a job: what it does not show may change without the row being made anew. */
-function shown({ id, name, status, status_reason, progress, best, error, created_at, started_at, finished_at, resolved_spec }) {
+function summary({ id, name, status, status_reason, progress, best, error, created_at, started_at, finished_at, resolved_spec }) {
   const { dataset, backbone, stages } = resolved_spec;
   return { id, name, status, status_reason, progress, best, error, created_at, started_at, finished_at, resolved_spec: { dataset, backbone, stages } };
 }
