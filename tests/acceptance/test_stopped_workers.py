@@ -334,8 +334,6 @@ def test_worker_goes_on_without_its_server_and_no_row_is_missing(
     house, work, spec, reach, until, ended, check_exact, long, tried
 ):
     work()
-    job = house.client.submit(spec)
-    reach(job, 1, 1)
     db, answered = Database(house.database_url), []
 
     def post():
@@ -350,6 +348,8 @@ def test_worker_goes_on_without_its_server_and_no_row_is_missing(
     times = 3 if long else 1
     tried(times)
     for _ in range(times):
+        job = house.client.submit(spec)
+        reach(job, 1, 1)
         client = threading.Thread(target=post)
         client.start()
         before = len(answered)
@@ -358,13 +358,14 @@ def test_worker_goes_on_without_its_server_and_no_row_is_missing(
         house.server.wait()
         client.join()
         done = len(list_epochs(db, job.id))
-        until(lambda n=done: len(list_epochs(db, job.id)) > n, 60, "an epoch ends without a server")
+        until(lambda n=done, job=job: len(list_epochs(db, job.id)) > n, 60, "an epoch ends without a server")
         house.server = house.serve()
-    after = ended(house.client, job.id)
-    check_exact(after)
-    assert after.attempt == 1
-    told = [event.data["global_epoch"] for event in house.client.events(job.id) if event.type == "job.epoch"]
-    assert told == list(range(1, EPOCHS + 1))
+        after = ended(house.client, job.id)
+        check_exact(after)
+        assert after.attempt == 1
+        events = house.client.events(job.id)
+        told = [event.data["global_epoch"] for event in events if event.type == "job.epoch"]
+        assert told == list(range(1, EPOCHS + 1))
     for one in answered:
         assert house.client.job(one).status in ("queued", "running", "succeeded")
         if not house.client.job(one).ended:
