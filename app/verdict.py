@@ -74,8 +74,11 @@ def _ranking(metric: str, variants: Mapping[str, Values], comparisons: Sequence[
 def _figures(metric: str, pair: Comparison) -> str:
     assert pair.mean_difference is not None, "it was tested"
     assert pair.p_adjusted is not None, "it was tested"
+    assert pair.std_difference is not None, "it was tested"
     p = f"p = {pair.p_adjusted:.2g}" if pair.p_adjusted >= 1e-4 else "p < 0.0001"
-    difference = f"{abs(pair.mean_difference):.3g} ± {pair.std_difference:.2g} {metric}"
+    # A loss has a scale of its own; all else are shares, whose differences people tell in points.
+    scale, unit = (1.0, metric) if lower_is_better(metric) else (100.0, f"points of {metric}")
+    difference = f"{scale * abs(pair.mean_difference):.3g} ± {scale * pair.std_difference:.2g} {unit}"
     return f"{difference} over {_seeds(pair.n)} (paired test, {p})"
 
 

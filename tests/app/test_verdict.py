@@ -13,7 +13,7 @@ def said(variants, metric="val_accuracy", ended=6, jobs=6):
 
 def test_a_difference_beyond_the_noise_is_said_with_its_figures():
     assert said({"two_stage": BAD, "joint": GOOD}) == (
-        "joint beats two_stage by 0.1 ± 0.01 val_accuracy over 3 seeds (paired test, p = 0.0033)"
+        "joint beats two_stage by 10 ± 1 points of val_accuracy over 3 seeds (paired test, p = 0.0033)"
     )
 
 
@@ -24,7 +24,7 @@ def test_of_a_loss_the_lower_one_wins():
 def test_a_difference_within_the_noise_is_called_so():
     text = said({"a": GOOD, "b": NOISY})
     assert text == (
-        "a has the best mean, but is ahead only within the noise: of b by 0.00667 ± 0.055 val_accuracy "
+        "a has the best mean, but is ahead only within the noise: of b by 0.667 ± 5.5 points of val_accuracy "
         "over 3 seeds (paired test, p = 0.85)"
     )
 
@@ -38,7 +38,7 @@ def test_of_many_variants_the_best_is_held_against_each_other_one():
 
 def test_the_best_mean_can_lose_over_the_seeds_that_are_shared():
     text = said({"a": {0: 0.5, 1: 0.51, 2: 0.5, 3: 1.0, 4: 1.0, 5: 1.0}, "b": {0: 0.6, 1: 0.62, 2: 0.61}})
-    assert text.startswith("a loses to b by 0.107")
+    assert text.startswith("a loses to b by 10.7")
 
 
 def test_before_the_end_it_is_so_far_or_too_early():

@@ -27,7 +27,8 @@ export async function show(main, { experiment: id }) {
     h("div", { class: "title" }, h("div", {}, h("div", { class: "crumbs" }, h("a", { href: "/experiments" }, "Experiments"), " / ", first.id), h("h1", {}, first.name ?? first.id)), allowed && cancel),
     problem,
     top,
-    h("div", { class: "columns" }, section("Variants", table), pairSection),
+    section("Variants", table),
+    pairSection,
     section("Curves", curves.element),
     section("Jobs", jobs),
     section("What differs", first.variants.map(({ name, patch }) => [h("h3", {}, name), copyable(JSON.stringify(patch, null, 2))])),
@@ -38,7 +39,7 @@ export async function show(main, { experiment: id }) {
       const done = one.jobs.filter(({ status }) => ENDED.has(status)).length;
       cancel.hidden = ENDED.has(one.status);
       pairSection.hidden = one.comparisons.every(({ n }) => n === 0);
-      fill(top, h("p", { class: "answer" }, one.answer), h("p", { class: "muted" }, badge(one.status), `  ${done} of ${plural(one.jobs.length, "job")} done. `, one.test));
+      fill(top, h("p", { class: "answer" }, one.answer), h("p", { class: "muted" }, badge(one.status), `  ${done} of ${plural(one.jobs.length, "job")} done.`), h("p", { class: "muted small-text" }, `Compared by: ${one.test}.`));
       fill(table, variants(one));
       fill(pairs, differences(one));
       fill(jobs, trials(one));

@@ -72,7 +72,7 @@ function partsOf(allowed, first, lines, told) {
       standing.element,
       found.element,
       charts.element,
-      h("div", { class: "columns" }, kept, spending),
+      h("div", { class: "columns uneven" }, kept, spending),
       epochs,
       section("Events", log.element),
       loading,

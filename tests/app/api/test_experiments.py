@@ -95,7 +95,7 @@ def test_the_table_and_the_answer_follow_from_the_jobs(begin, run_one, look):
     assert (pair["a"], pair["b"], pair["n"], pair["differs"]) == ("two_stage", "joint", 3, True)
     assert pair["p_value"] == pytest.approx(ttest_rel(values["two_stage"], values["joint"]).pvalue)
     assert pair["mean_difference"] == pytest.approx(-0.32 / 3)
-    assert now["answer"].startswith("joint beats two_stage by 0.107 ± ")
+    assert now["answer"].startswith("joint beats two_stage by 10.7 ± ")
     assert [job["best_epoch"] for job in now["jobs"]] == [2, 1, 2, 1, 2, 1]
 
 
