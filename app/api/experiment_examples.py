@@ -88,7 +88,8 @@ EXPERIMENT: dict[str, Any] = {
         }
     ],
     "test": method(2),
-    "answer": "two_stage beats joint by 3.05 ± 0.38 points of val_accuracy over 3 seeds (paired test, p = 0.0051)",
+    "answer": "two_stage beats joint by 3.05 ± 0.38 points of val_accuracy over 3 seeds "
+    "(paired test, p = 0.0051)",
 }
 WAITING: dict[str, Any] = {
     **EXPERIMENT,

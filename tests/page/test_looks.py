@@ -71,4 +71,5 @@ def test_experiment_says_its_answer_and_shows_the_curves_of_all_variants(site, e
     page = open_page(f"{site.url}/experiments/{experiment}")
     answer = site.http.get(f"/v1/experiments/{experiment}").json()["answer"]
     expect(page.locator(".answer")).to_have_text(answer)
+    expect(page.get_by_role("button", name="Cancel what is left")).to_be_hidden()
     page.wait_for_function("() => document.querySelector('.js-plotly-plot')?.data.length === 4")
