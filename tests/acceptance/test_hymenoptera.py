@@ -11,6 +11,7 @@ DATA = SHARED / "data" / "hymenoptera"
 WEIGHTS = SHARED / "weights" / "mobilenet_v1.safetensors"
 
 
+@pytest.mark.timeout(1100)  # two minutes of two free cores
 @pytest.mark.skipif(
     not (DATA.is_dir() and WEIGHTS.is_file()), reason="../shared has no hymenoptera or no weights"
 )
@@ -30,7 +31,7 @@ def test_two_stages_with_their_defaults_end_at_0_93_or_more_on_ants_and_bees(mak
         "recipe": {"name": "two_stage"},
     }
     with ThawClient(house.url) as client:
-        job = ended(client, client.submit(spec).id, 500)
+        job = ended(client, client.submit(spec).id, 1000)
         assert job.status == "succeeded", job.error
         assert [record.stage for record in client.metrics(job.id)] == ["head"] * 60 + ["all"] * 12
         report = client.report(job.id)

@@ -200,7 +200,8 @@ print(json.dumps([right / count, loss / count, count]), file=sys.stderr)
     assert report.reproduced.stored == report.reproduced.again == job.best.value
 
 
-def test_page_of_the_job_shows_how_to_load_it(job, thaw):
-    page = httpx.get(f"{thaw.url}/jobs/{job.id}", trust_env=False).text
-    assert "get_model(" in page
-    assert job.id in page
+def test_lines_that_load_the_job_s_model_are_given(job, thaw):
+    told = httpx.get(f"{thaw.url}/v1/jobs/{job.id}/loading", trust_env=False).json()
+    assert told["language"] == "python"
+    assert "get_model(" in told["lines"]
+    compile(told["lines"], "loading.py", "exec")
