@@ -26,6 +26,7 @@ SCALARS = (
 )
 """Tag, pattern and first characters of the unquoted scalars that are no text; the first match counts."""
 MOST_VALUES = 100_000  # in one text; a few lines of aliases can stand for billions
+BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 WIDTH = 100  # characters of a line
 
 
@@ -95,6 +96,13 @@ def _unknown(_loader: _Loader, node: yaml.Node) -> None:
     raise _refusal(node, f"{node.tag.replace('tag:yaml.org,2002:', '!!')} has no counterpart in JSON")
 
 
+def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """A text; YAML takes some characters for ends of lines, and folds them unless they stand escaped."""
+    style = '"' if BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _quoted)
 _Dumper.yaml_implicit_resolvers = {
     first: list(found) for first, found in yaml.SafeDumper.yaml_implicit_resolvers.items()
 }

@@ -24,6 +24,8 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
         "'",
         ".inf",
         "=",
+        "\x85",
+        "a\u2028b",
     ]
 )
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
