@@ -32,6 +32,7 @@ OVER = ("succeeded", "failed", "cancelled")
 SPEC: dict[str, Any] = {
     "dataset": {"path": "hymenoptera"},
     "backbone": {"name": "mobilenet_v1", "weights": {"file": WEIGHTS.name}},
+    "image_size": 128,
 }
 TWO_STAGE = {"name": "two_stage"}
 SHORT = {"name": "two_stage", "head_epochs": 20, "full_epochs": 3}
@@ -73,7 +74,7 @@ def _experiment() -> dict[str, Any]:
     ]
     return {
         "name": "two stages, or all at once",
-        "spec": {**SPEC, "image_size": 128},
+        "spec": SPEC,
         "variants": variants,
         "seeds": [0, 1, 2],
     }
@@ -107,6 +108,8 @@ def _drawn(page: Page) -> None:
 
 def _stages_by_hand(page: Page) -> None:
     page.get_by_role("button", name="Stages by hand").click()
+    page.get_by_role("group", name="Stage 2").wait_for()
+    page.wait_for_timeout(1500)  # the plan of the stages is drawn
     page.locator(".freeze-map tbody tr").nth(1).get_by_role("button").nth(8).click()
     page.locator(".freeze-map tbody tr").nth(1).locator("button.frozen").first.wait_for()
     page.mouse.move(0, 0)

@@ -47,6 +47,7 @@ function toRecipe(draft) {
 export async function stagesByHand(draft, toStages) {
   if (Array.isArray(draft.get("stages"))) return;
   const stages = await toStages();
+  if (Array.isArray(draft.get("stages"))) return; // a second click was quicker
   draft.laidAside = draft.get("recipe");
   delete draft.spec.recipe;
   draft.set("stages", stages ?? [structuredClone(NEW_STAGE)], { shape: true });
