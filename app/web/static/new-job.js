@@ -59,6 +59,7 @@ export async function show(main) {
   }
 
   async function chooseBlock(stage, block) {
+    if (planned === null) return; // the map is of a spec that has changed since
     const policy = policyBefore(planned.blocks[block]);
     await stagesByHand(draft, toStages);
     draft.set(`stages.${stage}.freeze`, policy, { shape: true });
@@ -79,8 +80,13 @@ export async function show(main) {
   }
 
   const redraw = calmly(draw, 250);
-  draft.addEventListener("value", redraw);
-  draft.addEventListener("shape", redraw);
+  for (const kind of ["value", "shape"]) {
+    draft.addEventListener(kind, () => {
+      planned = null;
+      turn += 1; // a plan that is under way is of what was there before
+      redraw();
+    });
+  }
   add(main, [
     h("div", { class: "title" }, h("h1", {}, "New job")),
     h(
