@@ -29,7 +29,7 @@ from tests.page.browser import launch  # noqa: E402
 SPEC = {
     "dataset": {"path": "noise", "on_problem": "skip"},
     "backbone": {"name": "resnet18", "weights": None},
-    "recipe": {"name": "joint", "epochs": 6},
+    "recipe": {"name": "joint", "epochs": 3},
     "image_size": 64,
     "batch_size": 8,
 }
