@@ -9,7 +9,7 @@ from finetune.data.stored import StoredSize, needed_sizes
 from finetune.freezing import BATCH_NORM
 from finetune.modules import summarize
 from finetune.network import Blueprint
-from finetune.plan.blocks import blocks_of, state_of
+from finetune.plan.blocks import Block, blocks_of, state_of
 from finetune.plan.fields import (
     EpochRates,
     FrozenModule,
@@ -32,6 +32,7 @@ SAID_AMONG_OPTIONS = {"decay_norms_and_biases", "fused"}
 def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables: list[StageTables]) -> Plan:
     """What the tables of a spec say, for people and programs."""
     model, backbone, head = blueprint.skeleton, blueprint.backbone, blueprint.head
+    blocks = blocks_of(model, backbone)
     objective: Any = spec.objective
     return Plan(
         backbone={"name": backbone.name, "parameters": sum(p.numel() for p in model.parameters())},
@@ -58,9 +59,9 @@ def make_plan(spec: ResolvedSpec, blueprint: Blueprint, dataset: Dataset, tables
                 boundary=block.name if index else None,
                 head=block.is_head,
             )
-            for index, block in enumerate(blocks_of(model, backbone))
+            for index, block in enumerate(blocks)
         ],
-        stages=[_planned(spec, table, blueprint) for table in tables],
+        stages=[_planned(spec, table, blueprint, blocks) for table in tables],
         warnings=warnings_of(spec, blueprint, dataset, tables),
     )
 
@@ -86,7 +87,9 @@ def _weighing(dataset: Dataset) -> str:
     return f", images weighed by {min(weights):g} to {max(weights):g}" if weights else ""
 
 
-def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> PlannedStage:
+def _planned(
+    spec: ResolvedSpec, table: StageTables, blueprint: Blueprint, blocks: list[Block]
+) -> PlannedStage:
     stage, model, freezing = table.stage, blueprint.skeleton, table.freezing
     frozen = summarize(model, freezing.modules)
     return PlannedStage(
@@ -100,7 +103,7 @@ def _planned(spec: ResolvedSpec, table: StageTables, blueprint: Blueprint) -> Pl
         compile="off" if obstacle(table) or spec.range_test else spec.compile,
         features=_features(table),
         frozen=[FrozenModule(module=name, parameters=count) for name, count in frozen.items()],
-        blocks=[state_of(block, freezing) for block in blocks_of(model, blueprint.backbone)],
+        blocks=[state_of(block, freezing) for block in blocks],
         frozen_parameters=sum(frozen.values()),
         trained_parameters=table.trained_parameters,
         options=[*table.sampling.said, *_options(stage), *_of_job(spec, stage), *_anew(table)],

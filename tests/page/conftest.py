@@ -142,3 +142,12 @@ def open_page(browser: Browser, faults: Faults) -> Iterator[OpenPage]:
     yield make
     for context in contexts:
         context.close()
+
+
+def open_form(site: Site, open_page: OpenPage) -> Page:
+    """The form of a new job on the shapes with the tiny network, its plan drawn."""
+    page = open_page(f"{site.url}/new?dataset=shapes")
+    page.get_by_label("Backbone").fill("tiny_net")
+    page.get_by_label("Starts from").select_option(label="none: from scratch")
+    expect(page.locator(".freeze-map thead th")).to_have_text(["stem", "body", "head"])
+    return page

@@ -4,13 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-
-def _form(site, open_page):
-    page = open_page(f"{site.url}/new?dataset=shapes")
-    page.get_by_label("Backbone").fill("tiny_net")
-    page.get_by_label("Starts from").select_option(label="none: from scratch")
-    expect(page.locator(".freeze-map thead th")).to_have_text(["stem", "body", "head"])
-    return page
+from tests.page.conftest import open_form
 
 
 def _row(page, index):
@@ -25,7 +19,7 @@ def _groups(page):
 
 
 def test_map_sets_the_boundary_and_the_rates_change_with_it(site, open_page):
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     assert _row(page, 0) == ["frozen", "frozen", "head"]
     assert _row(page, 1) == ["trained", "trained", "head"]
     page.locator(".freeze-map tbody tr").nth(1).get_by_role("button", name=re.compile("body")).click()
@@ -38,7 +32,7 @@ def test_map_sets_the_boundary_and_the_rates_change_with_it(site, open_page):
 
 
 def test_rates_of_the_chart_are_those_of_the_plan(site, open_page):
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     page.get_by_role("button", name="Stages by hand").click()
     page.get_by_label("Epochs", exact=True).nth(0).fill("2")
     page.get_by_label("Epochs", exact=True).nth(1).fill("3")
@@ -54,7 +48,7 @@ def test_rates_of_the_chart_are_those_of_the_plan(site, open_page):
 
 
 def test_map_is_used_by_keyboard_alone(site, open_page):
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     first = page.locator(".freeze-map button").first
     first.focus()
     page.keyboard.press("ArrowDown")
@@ -65,7 +59,7 @@ def test_map_is_used_by_keyboard_alone(site, open_page):
 
 
 def test_stages_are_added_removed_and_reordered(site, open_page):
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     page.get_by_role("button", name="Stages by hand").click()
     expect(page.get_by_role("group", name="Stage 2")).to_be_visible()
     page.get_by_role("button", name="Add a stage").click()

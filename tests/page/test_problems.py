@@ -2,13 +2,7 @@
 
 from playwright.sync_api import expect
 
-
-def _form(site, open_page):
-    page = open_page(f"{site.url}/new?dataset=shapes")
-    page.get_by_label("Backbone").fill("tiny_net")
-    page.get_by_label("Starts from").select_option(label="none: from scratch")
-    expect(page.locator(".freeze-map thead th")).to_have_text(["stem", "body", "head"])
-    return page
+from tests.page.conftest import open_form
 
 
 def _words(site, spec, param):
@@ -20,7 +14,7 @@ def _words(site, spec, param):
 
 def test_wrong_input_shows_the_api_s_sentence_at_its_field(site, open_page, faults):
     faults.allowed += ["422"]
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     field = page.get_by_label("Head learning rate")
     field.fill("fast")
     spec = {
@@ -40,14 +34,14 @@ def test_wrong_input_shows_the_api_s_sentence_at_its_field(site, open_page, faul
 
 def test_unknown_backbone_is_said_at_its_field_with_the_closest_names(site, open_page, faults):
     faults.allowed += ["422"]
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     page.get_by_label("Backbone").fill("tiny_nett")
     expect(page.locator('[data-param="backbone.name"]')).to_contain_text("tiny_net")
 
 
 def test_several_problems_stand_at_several_fields_at_once(site, open_page, faults):
     faults.allowed += ["422"]
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     page.get_by_role("button", name="Stages by hand").click()
     page.get_by_label("Epochs", exact=True).nth(0).fill("0")
     page.get_by_label("Epochs", exact=True).nth(1).fill("many")
@@ -57,7 +51,7 @@ def test_several_problems_stand_at_several_fields_at_once(site, open_page, fault
 
 def test_job_that_is_refused_at_the_end_says_why_and_stays_on_the_form(site, open_page, faults):
     faults.allowed += ["422"]
-    page = _form(site, open_page)
+    page = open_form(site, open_page)
     page.get_by_label("Head epochs").fill("-1")
     page.get_by_role("button", name="Start the job").click()
     expect(page.locator('[data-param="recipe.head_epochs"]')).not_to_have_text("")

@@ -190,22 +190,20 @@ export function upload(address, file, progress, signal) {
   });
 }
 
-/** Saves a file. With a key it is fetched with it: a link cannot carry one. */
-export async function save(address, name) {
-  const { data, headers } = await send("GET", address, { as: "blob" });
+/**
+ * Saves a file, under the name that the server gives it, else under `name`. With a key it is fetched with it: a
+ * link cannot carry one.
+ */
+export async function save(address, name, { method = "GET", json } = {}) {
+  const { data, headers } = await send(method, address, { json, as: "blob" });
   const said = /filename="([^"]+)"/.exec(headers.get("Content-Disposition") ?? "");
-  saveBlob(data, said?.[1] ?? name);
-}
-
-/** Gives the reader a file that is in memory. */
-export function saveBlob(blob, name) {
-  const address = URL.createObjectURL(blob);
+  const blob = URL.createObjectURL(data);
   const link = document.createElement("a");
-  Object.assign(link, { href: address, download: name });
+  Object.assign(link, { href: blob, download: said?.[1] ?? name });
   document.body.append(link);
   link.click();
   link.remove();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  setTimeout(() => URL.revokeObjectURL(blob), 60_000);
 }
 
 let asked = null;

@@ -1,6 +1,6 @@
 // The figures of each class; a click on a column's name sorts by it.
 
-import { fill, h } from "./dom.js";
+import { fill, h, scrolling } from "./dom.js";
 import { number, percent } from "./format.js";
 
 const COLUMNS = [
@@ -16,7 +16,7 @@ const COLUMNS = [
 /** The table of a report's `per_class`. */
 export function classTable(rows) {
   const columns = COLUMNS.filter(([name]) => rows.length > 0 && name in rows[0]);
-  const place = h("div", { class: "scroll table-tall", tabindex: "0", role: "group", "aria-label": "Figures of each class" });
+  const place = scrolling("Figures of each class", null, { tall: true });
   let by = "name";
   let down = false;
   const sort = (name) => {

@@ -95,15 +95,20 @@ export function calmly(act, wait = 250) {
   };
 }
 
-/** A text that can be copied, with a button that does it. */
-export function copyable(text, label = "Copy") {
+/** A button that copies what `text()` gives. */
+export function copier(label, text) {
   const button = h("button", { type: "button", class: "small", on: { click: copy } }, label);
   async function copy() {
-    await copyText(text);
+    await copyText(text());
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = label), 1500);
   }
-  return h("div", { class: "copyable" }, h("pre", { tabindex: "0" }, text), button);
+  return button;
+}
+
+/** A text with the button that copies it. */
+export function copyable(text) {
+  return h("div", { class: "copyable" }, h("pre", { tabindex: "0" }, text), copier("Copy", () => text));
 }
 
 /** Puts a text on the clipboard; browsers allow the new way on safe origins alone. */

@@ -25,7 +25,8 @@ export function epochTable() {
   };
 }
 
-function figuresOf(epochs) {
+/** Which figures epochs have: `[split, name]`, in the order of the splits. */
+export function figuresOf(epochs) {
   const names = new Map();
   for (const split of ["train", "val", "val_ema"]) for (const epoch of epochs) for (const name of Object.keys(epoch[split] ?? {})) names.set(`${split} ${name}`, [split, name]);
   return [...names.values()];

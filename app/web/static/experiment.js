@@ -4,11 +4,10 @@ import { get, maySubmit, path, post, watch } from "./api.js";
 import { chart } from "./charts.js";
 import { add, copyable, fill, grid, h, section } from "./dom.js";
 import { duration, metricName, metricValue, number, plural } from "./format.js";
-import { badge } from "./status.js";
+import { badge, ended } from "./status.js";
 
 const EVERY = 2000;
 const POINTS = 400;
-const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const AT_ONCE = 100; // jobs that one call gives the curves of
 
 export async function show(main, { experiment: id }) {
@@ -36,15 +35,15 @@ export async function show(main, { experiment: id }) {
   await watch(
     base,
     async (one) => {
-      const done = one.jobs.filter(({ status }) => ENDED.has(status)).length;
-      cancel.hidden = ENDED.has(one.status);
+      const done = one.jobs.filter(ended).length;
+      cancel.hidden = ended(one);
       pairSection.hidden = one.comparisons.every(({ n }) => n === 0);
       fill(top, h("p", { class: "answer" }, one.answer), h("p", { class: "muted" }, badge(one.status), `  ${done} of ${plural(one.jobs.length, "job")} done.`), h("p", { class: "muted small-text" }, `Compared by: ${one.test}.`));
       fill(table, variants(one));
       fill(pairs, differences(one));
       fill(jobs, trials(one));
       await draw(curves, one);
-      return ENDED.has(one.status) ? false : undefined;
+      return ended(one) ? false : undefined;
     },
     { every: EVERY },
   );

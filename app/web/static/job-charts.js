@@ -2,6 +2,7 @@
 
 import { chart } from "./charts.js";
 import { h, section } from "./dom.js";
+import { figuresOf } from "./epoch-table.js";
 import { metricName } from "./format.js";
 
 const WORDS = { train: "training", val: "validation", val_ema: "moving average" };
@@ -29,14 +30,12 @@ export function jobCharts() {
       const shared = { bands, x: "epoch", range: [0.5, Math.max(epochs.at(-1).global_epoch, 2) + 0.5] };
       await Promise.all([
         loss.draw({ ...shared, y: "loss", lines: figures(epochs, (name) => name === "loss") }),
-        metrics.draw({ ...shared, share: true, lines: figures(epochs, (name) => name !== "loss" && !COUNTS.has(name)) }),
+        metrics.draw({ ...shared, share: true, lines: figures(epochs, (name) => name !== "loss" && name !== "variance") }),
         rates.draw({ ...shared, y: "learning rate", log: true, lines: rateLines(epochs) }),
       ]);
     },
   };
 }
-
-const COUNTS = new Set(["active_triplets_count", "variance"]);
 
 /** The stages that the epochs are of, as bands around their epochs. */
 export function bandsOf(epochs) {
@@ -49,13 +48,10 @@ export function bandsOf(epochs) {
 }
 
 function figures(epochs, wanted) {
-  const names = new Map();
-  for (const split of ["train", "val", "val_ema"]) {
-    for (const epoch of epochs) for (const name of Object.keys(epoch[split] ?? {})) if (wanted(name)) names.set(`${split} ${name}`, [split, name]);
-  }
-  const colours = [...new Set([...names.values()].map(([, name]) => name))];
+  const names = figuresOf(epochs).filter(([, name]) => wanted(name));
+  const colours = [...new Set(names.map(([, name]) => name))];
   const single = colours.length === 1;
-  return [...names.values()].map(([split, name]) => ({
+  return names.map(([split, name]) => ({
     name: single ? WORDS[split] : `${WORDS[split]} ${metricName(name)}`,
     x: epochs.map((epoch) => epoch.global_epoch),
     y: epochs.map((epoch) => epoch[split]?.[name] ?? null),

@@ -19,7 +19,6 @@ export function planView(choose) {
     show(plan) {
       state.textContent = summary(plan);
       shown.hidden = false;
-      shown.classList.remove("stale");
       fill(map, freezeMap(plan, choose));
       fill(notes, plan.warnings.map((text) => h("p", { class: "notice warning" }, text)));
       fill(facts, figures(plan));

@@ -1,7 +1,7 @@
 // The spec as text, both ways, and as what a terminal or a program would send.
 
 import { post } from "./api.js";
-import { calmly, copyText, h } from "./dom.js";
+import { calmly, copier, h } from "./dom.js";
 import { storedKey } from "./key.js";
 
 /** The texts of a draft: JSON or YAML that can be edited, and buttons that copy calls. */
@@ -64,16 +64,6 @@ export function specText(draft) {
     area,
     problem,
   );
-}
-
-function copier(label, text) {
-  const button = h("button", { type: "button", class: "small", on: { click: copy } }, label);
-  async function copy() {
-    await copyText(text());
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = label), 1500);
-  }
-  return button;
 }
 
 /** The call in a shell. Quotes within a quoted text end it, stand escaped, and begin it anew. */

@@ -1,7 +1,7 @@
 // Labels that may be wrong: photographs that the network is sure are of another class. Those that are wrong can
 // be exported as a corrected manifest.
 
-import { all, saveBlob, send } from "./api.js";
+import { all, save } from "./api.js";
 import { fill, h, section } from "./dom.js";
 import { percent, plural } from "./format.js";
 import { picture } from "./pictures.js";
@@ -58,9 +58,7 @@ export function suspects(base, { classes }) {
   async function take() {
     problem.textContent = "";
     try {
-      const { data, headers } = await send("POST", `${base}/report/corrections`, { json: { labels: Object.fromEntries(chosen) }, as: "blob" });
-      const name = /filename="([^"]+)"/.exec(headers.get("Content-Disposition") ?? "");
-      saveBlob(data, name?.[1] ?? "corrected.csv");
+      await save(`${base}/report/corrections`, "corrected.csv", { method: "POST", json: { labels: Object.fromEntries(chosen) } });
     } catch (error) {
       problem.textContent = error.message;
     }
