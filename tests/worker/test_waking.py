@@ -13,6 +13,7 @@ from app.store.experiments import create_experiment
 from app.store.jobs import create_job
 from app.store.records import NewTrial
 from app.store.states import Status
+from worker import heart
 
 JOB = {
     "dataset": {"path": "shapes"},
@@ -24,8 +25,9 @@ JOB = {
 
 
 @pytest.fixture
-def idle(hire, tmp_path, until):
-    """A worker that has looked for a job in vain; the next look by itself is a minute away."""
+def idle(hire, tmp_path, until, monkeypatch):
+    """A worker that has looked for a job in vain; it looks by itself once a minute, at its job every 15 s."""
+    monkeypatch.setattr(heart, "MOST_SECONDS", 60)
     worker = hire(poll_seconds=60, lease_seconds=60)
     until(lambda: list((tmp_path / "home" / "doorbells").iterdir()), 10, "its doorbell hangs")
     time.sleep(0.3)
