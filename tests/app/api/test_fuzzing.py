@@ -57,6 +57,11 @@ include-path = ["/v1/jobs", "/v1/jobs/plan", "/v1/jobs/find-lr", "/v1/experiment
 include-method = "POST"
 phases.coverage.enabled = {every_bound}
 
+# A report is made when its job has ended: until then it is not there, though the job is.
+[[operations]]
+include-path = ["/v1/jobs/{{job_id}}/report", "/v1/jobs/{{job_id}}/report/predictions"]
+checks.ensure_resource_availability.enabled = false
+
 # A spec may be as the page says and still name a module, a dataset or weights that are not there.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
