@@ -15,7 +15,7 @@ from app.store.artifacts import StoredFile
 from app.store.copies import CopyFailed, copy_database
 from finetune import disk as disks
 
-ROUNDS = 20
+ROUNDS = 100  # with jobs that let go of a file every few milliseconds, a few are needed
 PINS = ".backup-"  # a folder of links to what is being copied
 CHUNK = 2**20
 
