@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from app.store.artifacts import StoredFile
 from app.store.copies import CopyFailed, copy_database
 from finetune import disk as disks
 
-ROUNDS = 100  # with jobs that let go of a file every few milliseconds, a few are needed
+ROUNDS = 20
 PINS = ".backup-"  # a folder of links to what is being copied
 CHUNK = 2**20
 
@@ -82,35 +83,31 @@ class _Keeper:
         self.files = self.new_files = self.new_bytes = 0
         self.lost: set[str] = set()
 
-    def keep(self, files: list[StoredFile]) -> None:
+    def keep(self, files: Iterable[StoredFile]) -> None:
         """Copies what is not there yet."""
-        if self._target is None or not files:
+        if self._target is None:
             return
-        self._target.mkdir(parents=True, exist_ok=True)
-        self.files = len(files)
         self._source.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=PINS, dir=self._source) as pins:
+            held = {file: self._hold(file, self._target, Path(pins, str(n))) for n, file in enumerate(files)}
+            self.files = len(held)
+            self.lost = {
+                file.path
+                for file, source in held.items()
+                if not self._keep(file, source, self._target / file.path)
+            }
         for left in self._source.glob(f"{PINS}*"):  # by a backup that was killed
             if time.time() - left.stat().st_mtime > DAY:
                 shutil.rmtree(left, ignore_errors=True)
-        with TemporaryDirectory(prefix=PINS, dir=self._source) as pins:
-            held = self._hold(files, self._target, Path(pins))
-            self.lost = {
-                file.path
-                for file in files
-                if not self._keep(
-                    file, held.get(file.path, self._source / file.path), self._target / file.path
-                )
-            }
 
-    def _hold(self, files: list[StoredFile], folder: Path, pins: Path) -> dict[str, Path]:
-        """Links what is new, the newest first: training lets go of files faster than they can be copied."""
-        held = {}
-        for number, file in enumerate(reversed(files)):
-            with suppress(OSError):  # it is gone, or there are no links here
-                if not (folder / file.path).exists():
-                    os.link(self._source / file.path, pins / str(number))
-                    held[file.path] = pins / str(number)
-        return held
+    def _hold(self, file: StoredFile, folder: Path, pin: Path) -> Path:
+        """Links a file that is new, at once: training lets go of files faster than they can be copied."""
+        source = self._source / file.path
+        with suppress(OSError):  # it is gone, or there are no links here
+            if not (folder / file.path).exists():
+                os.link(source, pin)
+                return pin
+        return source
 
     def _keep(self, file: StoredFile, source: Path, target: Path) -> bool:
         if _is_there(target, source, file):

@@ -16,7 +16,7 @@ NAMED = 3  # files in a message
 def look(db: Database, settings: Settings) -> Iterator[Finding]:
     """Rows whose files are gone or cut short, and files that belong to no row."""
     with db.read() as connection:
-        files = stored_files(connection)
+        files = list(stored_files(connection))
     lost = [file.path for file in files if _size(settings, file.path) != file.size]
     if lost:  # a job that trains may have let go of some since
         with db.read() as connection:

@@ -1,6 +1,6 @@
 """Which files the rows name. Paths are relative to the artifacts folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -35,14 +35,18 @@ class JobFiles:
     paths: frozenset[str]
 
 
-def stored_files(connection: Connection) -> list[StoredFile]:
-    """Return the files of all checkpoints, states and reports. Exports are left out: they are made anew."""
-    found = []
-    for table, *names in _FILES:
-        path, size, sha256 = (table.c[name] for name in names)
-        rows = connection.execute(select(path, size, sha256).where(path.is_not(None)))
-        found += [StoredFile(*row) for row in rows]
-    return found
+def stored_files(connection: Connection) -> Iterator[StoredFile]:
+    """Give the files of all checkpoints, states and reports. Exports are left out: they are made anew.
+
+    Those of jobs that have not ended come first, from queries that find few: they may go at any moment.
+    """
+    going = select(jobs.c.seq).where(jobs.c.status.not_in(sorted(ENDED)))
+    for ended in (False, True):
+        for table, *names in _FILES:
+            path, size, sha256 = (table.c[name] for name in names)
+            theirs = table.c.job_seq.not_in(going) if ended else table.c.job_seq.in_(going)
+            rows = connection.execute(select(path, size, sha256).where(path.is_not(None), theirs))
+            yield from (StoredFile(*row) for row in rows)
 
 
 def files_of_jobs(db: Database, job_ids: Sequence[str]) -> dict[str, JobFiles]:

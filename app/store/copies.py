@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from app.store.artifacts import StoredFile, stored_files
 from app.store.database import Database
 from app.store.errors import StoreUnavailable
 
-Keep = Callable[[list[StoredFile]], None]
+Keep = Callable[[Iterable[StoredFile]], None]
 
 _PATIENCE = 10.0  # seconds to wait for a lock
 _DEBIAN = Path("/usr/lib/postgresql")

@@ -8,8 +8,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from app.store import database
 from app.store.database import Database, db_now
-from app.store.errors import StoreUnavailable
-from app.store.jobs import list_jobs
+from app.store.errors import NotStorable, StoreUnavailable
+from app.store.jobs import get_job, list_jobs
 from app.store.tables import jobs
 from tests.databases import only_sqlite
 
@@ -129,3 +129,12 @@ def test_floats_survive_and_nan_is_refused(post, reread):
     assert reread(post(spec=numbers)).spec == numbers
     with pytest.raises((StatementError, ValueError), match="not JSON compliant"):
         post(spec={"loss": float("nan")})
+
+
+def test_a_text_with_a_nul_names_nothing_or_is_not_storable(db):
+    """PostgreSQL takes none; to SQLite it is a text like any other."""
+    if db.engine.dialect.name == "sqlite":
+        assert get_job(db, "job_\x00") is None
+    else:
+        with pytest.raises(NotStorable):
+            get_job(db, "job_\x00")
