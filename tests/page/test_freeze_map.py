@@ -47,6 +47,29 @@ def test_rates_of_the_chart_are_those_of_the_plan(site, open_page):
     assert _groups(page) != before
 
 
+def test_plan_that_comes_late_is_not_shown(site, open_page):
+    page = open_form(site, open_page)
+    page.get_by_role("button", name="Stages by hand").click()
+    epochs = page.get_by_label("Epochs", exact=True)
+    epochs.nth(1).fill("3")
+    held = []
+
+    def hold(route):
+        stages = route.request.post_data_json["stages"]
+        held.append(route) if stages[0]["epochs"] == 7 else route.continue_()
+
+    page.route("**/v1/jobs/plan", hold)
+    epochs.nth(0).fill("7")
+    while not held:
+        page.wait_for_timeout(50)
+    epochs.nth(0).fill("2")
+    expect(page.get_by_text("2 stages, 5 epochs")).to_be_visible()
+    with page.expect_response("**/v1/jobs/plan"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    expect(page.get_by_text("2 stages, 5 epochs")).to_be_visible()
+
+
 def test_map_is_used_by_keyboard_alone(site, open_page):
     page = open_form(site, open_page)
     first = page.locator(".freeze-map button").first

@@ -82,3 +82,17 @@ def test_page_of_a_job_that_has_ended_asks_nothing_more(site, done, open_page):
     page.on("request", lambda request: asked.append(request.url))
     page.wait_for_timeout(3000)
     assert asked == []
+
+
+def test_page_that_nobody_sees_asks_nothing_until_somebody_does(site, done, open_page):
+    page = open_page(f"{site.url}/")
+    expect(page.get_by_role("link", name="shapes").first).to_be_visible()
+    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => window.away}); window.away = true")
+    page.wait_for_timeout(2500)  # for a look that was under way
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4000)
+    assert asked == []
+    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(1000)
+    assert asked
