@@ -42,6 +42,8 @@ def test_reload_and_a_killed_server_during_training_lose_nothing(own_site, open_
     expect(rows).to_have_count(40)
     shown = [int(text) for text in page.locator("tbody th.num").all_inner_texts()]
     assert shown == list(range(40, 0, -1))
+    drawn = page.locator(".js-plotly-plot").first.evaluate("plot => plot.data.map(({ x }) => [...x])")
+    assert drawn == [list(range(1, 41))] * 2
 
 
 def test_job_is_paused_resumed_and_cancelled_by_its_buttons(own_site, open_page):

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select, update
 
 from app.store import attempts, controls, leases
@@ -30,6 +37,7 @@ from app.store.tables import jobs as job_table
 from tests.promises import Tried
 
 LEASE = 3600.0
+MOST_RESTARTS = 2  # of a run: they take most of the time else
 CANCELLED_AT_ONCE = (Status.QUEUED, Status.PAUSED)
 
 
@@ -75,7 +83,7 @@ class Store(RuleBasedStateMachine):
         self.db = Database(self.url)
         self.jobs: dict[str, Expected] = {}
         self.looked_at: dict[str, object] = {}
-        self.workers = 0
+        self.workers = self.restarts = 0
 
     def teardown(self) -> None:
         """See hypothesis."""
@@ -233,9 +241,11 @@ class Store(RuleBasedStateMachine):
         self.jobs[job.id] = Expected(0, job.max_attempts)
         return job.id
 
+    @precondition(lambda self: self.restarts < MOST_RESTARTS)
     @rule()
     def restart(self) -> None:
         """The server is ended and started again."""
+        self.restarts += 1
         self.db.dispose()
         migrate(self.url)
         self.db = Database(self.url)
