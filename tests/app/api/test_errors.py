@@ -61,8 +61,11 @@ def test_broken_answer_is_a_500_in_the_shape_and_its_cause_is_in_the_log_alone(a
     assert "ValidationError" in house.log("server")
 
 
-def test_request_is_logged_with_its_status(api, house):
+def test_request_is_logged_with_its_status(api, house, until):
+    def lines():
+        return [line for line in house.log("server").splitlines() if "job_to_be_logged" in line]
+
     api.delete("/v1/jobs/job_to_be_logged")
-    (line,) = [line for line in house.log("server").splitlines() if "job_to_be_logged" in line]
+    (line,) = until(lines, 10, "the request is logged, which is after its answer")
     assert "404" in line
     assert "DELETE" in line
