@@ -13,7 +13,7 @@ import { rangeTest } from "./range-test.js";
 import { badge, bar, elapsed, ended, place, share } from "./status.js";
 import { timeSpent } from "./time-spent.js";
 
-const EVERY = 1000;
+const EVERY = 2000;
 
 export async function show(main, { job: id }) {
   const base = `/v1/jobs/${encodeURIComponent(id)}`;
