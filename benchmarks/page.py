@@ -1,10 +1,10 @@
 """Times training with and without an open page: `python benchmarks/page.py`.
 
-Trains the same job in turn with nobody looking, with a program that asks the server for all that an open page
-asks for at the same times, and with the page open in a browser on this very machine. The program stands for a
-browser on another machine, which is the usual case: it costs the server the same, and draws nothing.
-The worker has one thread. Prints the images per second of every epoch but the first, and the server's
-processor time as a share of a core.
+While one job trains, in turn and for a few epochs each: nobody looks; a program asks the server for all that
+an open page asks for, at the same times; the page is open in a browser on this very machine. The program is
+as a browser on another machine, which is the usual case: it costs the server the same, and draws nothing.
+Epochs during which that changes do not count. The worker has one thread. Prints the images per second of each
+epoch that counts, and the server's processor time as a share of a core.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -33,16 +33,15 @@ from benchmarks.start import draw  # noqa: E402
 from client.api import ThawClient  # noqa: E402
 from tests.page.browser import launch  # noqa: E402
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "dataset": {"path": "noise", "on_problem": "skip"},
     "backbone": {"name": "resnet18", "weights": None},
-    "recipe": {"name": "joint", "epochs": 4},
     "image_size": 64,
     "batch_size": 8,
 }
-OVER = ("succeeded", "failed", "cancelled")
 TICKS = os.sysconf("SC_CLK_TCK")
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+EPOCHS_EACH = 2
 JOB = "{job}"  # stands for a job's id in a path
 
 
@@ -139,58 +138,79 @@ class Asking(Nobody):
                     tags[own] = answer.headers["ETag"]
 
 
-def train(
-    client: ThawClient, server: int, look: Callable[[str], Looking]
-) -> tuple[list[float], float, Looking]:
-    """Images per second of each epoch but the first, the server's share of a core, and who looked."""
-    job = client.submit(SPEC)
-    looking = look(job.id)
-    begun, used = time.monotonic(), processor_seconds(server)
-    while (job := client.job(job.id)).status not in OVER:
-        looking.wait()
-    share = (processor_seconds(server) - used) / (time.monotonic() - begun)
-    looking.end()
-    if job.status != "succeeded":
-        raise SystemExit(f"the job {job.status}: {job.error}")
-    return [epoch.images_per_second or 0.0 for epoch in client.metrics(job.id)[1:]], share, looking
+class Watch:
+    """A job that trains, and what each way to look at it cost."""
+
+    def __init__(self, client: ThawClient, server: int, spec: dict[str, Any]) -> None:
+        self._client, self._server = client, server
+        self.job = client.submit(spec).id
+        self.epochs: dict[str, list[int]] = {}  # those that passed from begin to end while somebody looked so
+        self.shares: dict[str, list[float]] = {}  # of a core, what the server took
+
+    def look(self, name: str, looking: Looking) -> bool:
+        """Looks for `EPOCHS_EACH` epochs; says whether the job trains on."""
+        begun, used, first = time.monotonic(), processor_seconds(self._server), self._epoch() + 1
+        while not self._over() and self._epoch() < first + EPOCHS_EACH:
+            looking.wait()
+        share = (processor_seconds(self._server) - used) / (time.monotonic() - begun)
+        looking.end()
+        if self._over():
+            return False
+        self.epochs.setdefault(name, []).extend(range(first, first + EPOCHS_EACH))
+        self.shares.setdefault(name, []).append(share)
+        return True
+
+    def rates(self, name: str) -> list[float]:
+        """Images per second of the epochs that count."""
+        all_of_them = {
+            epoch.global_epoch: epoch.images_per_second for epoch in self._client.metrics(self.job)
+        }
+        return [all_of_them[number] or 0.0 for number in self.epochs[name]]
+
+    def _epoch(self) -> int:
+        progress = self._client.job(self.job).progress
+        return (progress.epoch or 0) if progress else 0
+
+    def _over(self) -> bool:
+        job = self._client.job(self.job)
+        if job.status in ("failed", "cancelled"):
+            raise SystemExit(f"the job {job.status}: {job.error}")
+        return job.ended
 
 
 def main() -> int:
     """Runs everything once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=8, help="of the three ways to look")
     rounds = parser.parse_args().rounds
+    epochs = (3 * rounds + 1) * (EPOCHS_EACH + 1) + 3
+    spec = {**SPEC, "recipe": {"name": "joint", "epochs": epochs}}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         home = Path(folder)
-        draw(home / "data" / "noise", train=512, val=8)
+        draw(home / "data" / "noise", train=256, val=8)
         settings = {"THAW_DATA_DIR": str(home / "data"), "THAW_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
         browser = launch(playwright)
         with served(home, settings) as client:
             server, port = server_of(home)
             site = f"http://127.0.0.1:{port}"
-            # Fills the caches, and says what an open page asks for.
-            _, _, first = train(client, server, lambda job: OpenPage(browser, site, job))
-            assert isinstance(first, OpenPage)
-            kinds: dict[str, Callable[[str], Looking]] = {
-                "nobody looks": lambda job: Nobody(),
-                "a program asks as the page does": lambda job: Asking(first.asked, site, job),
-                "the page is open here": lambda job: OpenPage(browser, site, job),
+            watch = Watch(client, server, spec)
+            first = OpenPage(browser, site, watch.job)
+            watch.look("the first epochs, which do not count", first)
+            kinds: dict[str, Callable[[], Looking]] = {
+                "nobody looks": Nobody,
+                "a program asks as the page does": lambda: Asking(first.asked, site, watch.job),
+                "the page is open here": lambda: OpenPage(browser, site, watch.job),
             }
-            rates: dict[str, list[float]] = {name: [] for name in kinds}
-            shares: dict[str, list[float]] = {name: [] for name in kinds}
-            for _ in range(rounds):
-                for name, look in kinds.items():
-                    speeds, share, _ = train(client, server, look)
-                    rates[name] += speeds
-                    shares[name].append(share)
+            while all(watch.look(name, look()) for name, look in kinds.items()):
+                pass
+            rates = {name: watch.rates(name) for name in kinds}
         browser.close()
     print(f"the page asks for {len(first.asked)} things in {first.asked[-1][0]:.0f} s")
     alone = statistics.median(rates["nobody looks"])
     for name in kinds:
-        median, share = statistics.median(rates[name]), 100 * statistics.median(shares[name])
-        print(
-            f"{name}: median {median:.1f} images/s ({median / alone:.3f}), the server {share:.1f} % of a core"
-        )
+        median, share = statistics.median(rates[name]), 100 * statistics.median(watch.shares[name])
+        ratio = median / alone
+        print(f"{name}: median {median:.1f} images/s ({ratio:.3f}), the server {share:.1f} % of a core")
         print("  " + " ".join(f"{one:.1f}" for one in rates[name]))
     return 0
 

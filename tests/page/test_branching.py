@@ -27,8 +27,13 @@ def test_branch_starts_from_a_checkpoint_and_shows_where_it_comes_from(site, don
 def test_job_is_deleted_after_it_was_asked_for(site, open_page):
     job = site.ended(site.submit(name="to be deleted"))
     page = open_page(f"{site.url}/jobs/{job['id']}")
-    asked = []
-    page.once("dialog", lambda dialog: asked.append(dialog.message) or dialog.dismiss())
+    asked: list[str] = []
+
+    def refuse(dialog):
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.once("dialog", refuse)
     page.get_by_role("button", name="Delete").click()
     assert asked == ["Delete this job with its checkpoints? This cannot be undone."]
     assert site.http.get(f"/v1/jobs/{job['id']}").status_code == 200
