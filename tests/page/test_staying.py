@@ -48,7 +48,8 @@ def test_reload_and_a_killed_server_during_training_lose_nothing(own_site, open_
 
 def test_job_is_paused_resumed_and_cancelled_by_its_buttons(own_site, open_page):
     site, _ = own_site
-    job_id = site.submit(backbone={**SPEC["backbone"], "name": "tiny_slow"}, stages=LONG)
+    for_long = [{**LONG[0], "epochs": 1000}]  # whoever presses a button is slower than a few epochs
+    job_id = site.submit(backbone={**SPEC["backbone"], "name": "tiny_slow"}, stages=for_long)
     page = open_page(f"{site.url}/jobs/{job_id}")
     expect(page.locator(".status.running").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Pause").click()
