@@ -1,8 +1,8 @@
 """Times training with and without an open page: `python benchmarks/page.py`.
 
 While one job trains, in turn and for a few epochs each: nobody looks; a program asks the server for all that
-an open page asks for, at the same times; the page is open in a browser on this very machine. The program is
-as a browser on another machine, which is the usual case: it costs the server the same, and draws nothing.
+an open page asks for, at the same times; the page is open in a browser on this very machine. The program
+costs the server what a browser on another machine does, which is the usual case: it draws nothing here.
 Epochs during which that changes do not count. The worker has one thread. Prints the images per second of each
 epoch that counts, and the server's processor time as a share of a core.
 """
@@ -42,7 +42,6 @@ SPEC: dict[str, Any] = {
 TICKS = os.sysconf("SC_CLK_TCK")
 LOOK_SECONDS = 1.0
 EPOCHS_EACH = 2
-JOB = "{job}"  # stands for a job's id in a path
 
 
 def server_of(home: Path) -> tuple[int, str]:
@@ -93,7 +92,7 @@ class OpenPage:
         self._page, begun = browser.new_page(), time.monotonic()
 
         def note(request: Request) -> None:
-            self.asked.append((time.monotonic() - begun, request.url.removeprefix(site).replace(job, JOB)))
+            self.asked.append((time.monotonic() - begun, request.url.removeprefix(site)))
 
         self._page.on("request", note)
         self._page.goto(f"{site}/jobs/{job}")
@@ -110,13 +109,13 @@ class OpenPage:
 class Asking(Nobody):
     """A program that asks for what an open page asked for, at the same times, with the ETags it was given.
 
-    The newest events that the page had seen were another job's: this program is given all events of its own
-    each time, which costs the server more, not less.
+    It asks for the events after those that the page had seen then: it is given more of them than a page would
+    be, which costs the server more, not less.
     """
 
-    def __init__(self, asked: list[tuple[float, str]], site: str, job: str) -> None:
+    def __init__(self, asked: list[tuple[float, str]], site: str) -> None:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask, args=(asked, site, job))
+        self._thread = threading.Thread(target=self._ask, args=(asked, site))
         self._thread.start()
 
     def end(self) -> None:
@@ -124,18 +123,17 @@ class Asking(Nobody):
         self._over.set()
         self._thread.join()
 
-    def _ask(self, asked: list[tuple[float, str]], site: str, job: str) -> None:
+    def _ask(self, asked: list[tuple[float, str]], site: str) -> None:
         begun, tags = time.monotonic(), dict[str, str]()
         with httpx.Client(base_url=site, trust_env=False) as client:
             for after, path in asked:
                 if self._over.wait(max(0.0, begun + after - time.monotonic())):
                     return
-                own = path.replace(JOB, job)
-                answer = client.get(own, headers={"If-None-Match": tags[own]} if own in tags else {})
+                answer = client.get(path, headers={"If-None-Match": tags[path]} if path in tags else {})
                 if answer.status_code != httpx.codes.NOT_MODIFIED:
                     answer.raise_for_status()
                 if "ETag" in answer.headers:
-                    tags[own] = answer.headers["ETag"]
+                    tags[path] = answer.headers["ETag"]
 
 
 class Watch:
@@ -143,18 +141,18 @@ class Watch:
 
     def __init__(self, client: ThawClient, server: int, spec: dict[str, Any]) -> None:
         self._client, self._server = client, server
-        self.job = client.submit(spec).id
+        self.job, self._over = client.submit(spec).id, False
         self.epochs: dict[str, list[int]] = {}  # those that passed from begin to end while somebody looked so
         self.shares: dict[str, list[float]] = {}  # of a core, what the server took
 
     def look(self, name: str, looking: Looking) -> bool:
         """Looks for `EPOCHS_EACH` epochs; says whether the job trains on."""
         begun, used, first = time.monotonic(), processor_seconds(self._server), self._epoch() + 1
-        while not self._over() and self._epoch() < first + EPOCHS_EACH:
+        while self._epoch() < first + EPOCHS_EACH and not self._over:
             looking.wait()
         share = (processor_seconds(self._server) - used) / (time.monotonic() - begun)
         looking.end()
-        if self._over():
+        if self._over:
             return False
         self.epochs.setdefault(name, []).extend(range(first, first + EPOCHS_EACH))
         self.shares.setdefault(name, []).append(share)
@@ -162,20 +160,16 @@ class Watch:
 
     def rates(self, name: str) -> list[float]:
         """Images per second of the epochs that count."""
-        all_of_them = {
-            epoch.global_epoch: epoch.images_per_second for epoch in self._client.metrics(self.job)
-        }
-        return [all_of_them[number] or 0.0 for number in self.epochs[name]]
+        found = {epoch.global_epoch: epoch.images_per_second for epoch in self._client.metrics(self.job)}
+        return [found[number] or 0.0 for number in self.epochs[name]]
 
     def _epoch(self) -> int:
-        progress = self._client.job(self.job).progress
-        return (progress.epoch or 0) if progress else 0
-
-    def _over(self) -> bool:
+        """The epoch under way; notes whether the job is over."""
         job = self._client.job(self.job)
         if job.status in ("failed", "cancelled"):
             raise SystemExit(f"the job {job.status}: {job.error}")
-        return job.ended
+        self._over = job.ended
+        return (job.progress.epoch or 0) if job.progress else 0
 
 
 def main() -> int:
@@ -198,7 +192,7 @@ def main() -> int:
             watch.look("the first epochs, which do not count", first)
             kinds: dict[str, Callable[[], Looking]] = {
                 "nobody looks": Nobody,
-                "a program asks as the page does": lambda: Asking(first.asked, site, watch.job),
+                "a program asks as the page does": lambda: Asking(first.asked, site),
                 "the page is open here": lambda: OpenPage(browser, site, watch.job),
             }
             while all(watch.look(name, look()) for name, look in kinds.items()):
