@@ -1,5 +1,6 @@
 """What jobs may name here: backbones, datasets, weights. Torch is loaded while the server already answers."""
 
+import gc
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +37,15 @@ class Shelf:
 
         So the operator reads at start which of them cannot be used, and no request waits for torch.
         """
-        thread = threading.Thread(target=lambda: self.registry, name="backbones", daemon=True)
+        thread = threading.Thread(target=self._load, name="backbones", daemon=True)
         thread.start()
         return thread
+
+    def _load(self) -> None:
+        _ = self.registry
+        # Torch and the rest stay: each search of them for garbage would hold up all requests for 0.2 seconds.
+        gc.collect()
+        gc.freeze()
 
     @property
     def registry(self) -> "Registry":

@@ -1,5 +1,6 @@
 """The application: `create_app(settings)`."""
 
+import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         sweeper.join()
         housekeeper.join(TIDYING_SECONDS)
         loader.join(LOADING_SECONDS)  # an interpreter that ends in the middle of an import may crash
+        gc.unfreeze()  # frozen once the backbones were loaded
         db.dispose()
 
     app = FastAPI(
