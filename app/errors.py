@@ -43,6 +43,7 @@ from app.store.errors import (
     IdempotencyConflict,
     JobNotFound,
     NotEnded,
+    NotMigrated,
     NotRetryable,
     NotStorable,
     StillBranched,
@@ -205,6 +206,7 @@ STORE_ERRORS: dict[type[StoreError], type[ApiError]] = {
     TooManyWaiting: QuotaReached,
     NotStorable: BadRequest,
     StoreUnavailable: Unavailable,
+    NotMigrated: Unavailable,
 }
 
 

@@ -149,7 +149,7 @@ def _sweep(sweeper: leases.Sweeper, stopping: threading.Event) -> None:
                 log.warning("took a job back from a lost worker", job=job)
         except StoreUnavailable as error:
             log.warning("the database does not answer", error=str(error))
-        except Exception:  # the next look may do: a database that has no tables yet, say
+        except Exception:  # whatever it is, the next look may do
             log.exception("taking jobs back broke")
 
 

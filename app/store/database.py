@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_SHMSIZE
 from sqlite3 import Connection as SQLiteConnection
+from sqlite3 import Error as SQLiteError
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DatabaseError, DataError, InterfaceError, OperationalError, TimeoutError
@@ -14,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.store.errors import NotStorable, StoreUnavailable
+from app.store.errors import NotMigrated, NotStorable, StoreUnavailable
 from app.store.sqlite_log import Log
 
 _BEGIN_MODE = "begin_mode"
@@ -24,6 +25,7 @@ _LOOK_AGAIN_SECONDS = (0.001, 0.005)
 
 # A threaded server answers up to 40 requests at once, and each holds at most one connection.
 _POOL_SIZE, _POOL_OVERFLOW = 8, 32
+_LACKING = ("no such table", "no such column", "has no column named")  # in the words of SQLite
 
 
 class _Now(FunctionElement[float]):
@@ -108,10 +110,12 @@ class Database:
         except (OperationalError, InterfaceError, TimeoutError) as error:
             if self._on_full is not None and _is_full(error):
                 self._on_full()
-            raise StoreUnavailable from error
+            raise (NotMigrated if _lacks_something(error) else StoreUnavailable)() from error
         except DataError as error:  # a NUL in a text, a number beyond its column
             raise NotStorable from error
         except DatabaseError as error:
+            if _lacks_something(error):
+                raise NotMigrated from error
             if type(error) is not DatabaseError:  # its kinds, as a broken constraint, are the caller's
                 raise
             raise StoreUnavailable from error  # a file that is damaged, or no database at all
@@ -145,6 +149,16 @@ def _is_full(error: Exception) -> bool:
     cause = getattr(error, "orig", None)
     codes = {SQLITE_FULL, SQLITE_IOERR_SHMSIZE}
     return getattr(cause, "sqlite_errorcode", None) in codes or getattr(cause, "sqlstate", None) == "53100"
+
+
+def _lacks_something(error: Exception) -> bool:
+    """Say whether a table or a column is not there. SQLite has no code for it, its words alone."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, SQLiteError):
+        return any(
+            words in str(cause) for words in ("no such table", "no such column", "has no column named")
+        )
+    return getattr(cause, "sqlstate", None) in {"42P01", "42703"}
 
 
 def _listen(engine: Engine, *, foreign_keys: bool) -> None:

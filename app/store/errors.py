@@ -18,6 +18,7 @@ StoreError
 ├── LeaseLost            the attempt no longer holds its job
 ├── NotStorable          no database can hold a value that was given
 └── StoreUnavailable     the database does not answer
+    └── NotMigrated      the database lacks tables or columns of this version
 """
 
 from app.store.states import Status
@@ -171,5 +172,12 @@ class NotStorable(StoreError):
 class StoreUnavailable(StoreError):
     """The database does not answer, or not in time; the cause has the driver's words."""
 
+    def __init__(self, words: str = "the database does not answer; try again") -> None:
+        super().__init__(words)
+
+
+class NotMigrated(StoreUnavailable):
+    """The database lacks tables or columns that this version of Thaw needs."""
+
     def __init__(self) -> None:
-        super().__init__("the database does not answer; try again")
+        super().__init__("the database is not of this version: run `thaw up`, or `python -m app migrate`")

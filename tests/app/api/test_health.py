@@ -60,7 +60,7 @@ def test_server_without_tables_is_alive_and_unavailable(bare, until):
         response = bare.get(address)
         assert response.status_code == 503
         assert response.json()["error"] == {
-            "message": "the database does not answer; try again",
+            "message": "the database is not of this version: run `thaw up`, or `python -m app migrate`",
             "type": "server_error",
             "param": None,
             "code": "unavailable",

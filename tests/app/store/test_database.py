@@ -2,13 +2,13 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from app.store import database
 from app.store.database import Database, db_now
-from app.store.errors import NotStorable, StoreUnavailable
+from app.store.errors import NotMigrated, NotStorable, StoreUnavailable
 from app.store.jobs import get_job, list_jobs
 from app.store.tables import jobs
 from tests.databases import only_sqlite
@@ -81,11 +81,21 @@ def test_writer_that_waits_in_vain_for_the_lock_finds_the_store_unavailable(db, 
     impatient.dispose()
 
 
-def test_database_without_tables_is_unavailable(tmp_path):
-    db = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    with pytest.raises(StoreUnavailable):
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_database_without_tables_is_not_migrated_and_the_error_says_how_to_mend_it(kind, tmp_path, request):
+    if kind == "sqlite":
+        db = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    else:
+        db = Database(request.getfixturevalue("postgresql").url("postgres"))
+    with pytest.raises(NotMigrated, match="python -m app migrate"):
         list_jobs(db)
     db.dispose()
+
+
+@pytest.mark.parametrize("statement", ["SELECT unheard FROM jobs", "INSERT INTO jobs (unheard) VALUES (1)"])
+def test_column_of_another_version_is_not_migrated(db, statement):
+    with pytest.raises(NotMigrated), db.write() as connection:
+        connection.execute(text(statement))
 
 
 def test_reader_sees_one_state_and_is_not_blocked_by_a_writer(db, post, reread):
