@@ -13,7 +13,7 @@ from app.logs import configure
 from app.settings import SettingsError, load_settings
 from app.store.database import Database
 from app.store.doorbells import ring
-from app.store.errors import StoreUnavailable
+from app.store.errors import NotMigrated, StoreUnavailable
 from app.store.migrate import is_current
 from app.store.sqlite_faults import warning_of
 from worker.engine import LocalEngine
@@ -42,7 +42,7 @@ def main() -> int:
     except StoreUnavailable:
         current = False
     if not current:
-        sys.stderr.write("the database is not of this version: run `thaw up`, or `python -m app migrate`\n")
+        sys.stderr.write(f"{NotMigrated()}\n")
         return 2
     if fault := warning_of(settings.database_url):
         log.warning(fault)

@@ -14,6 +14,7 @@ from app.api.state import Db, Set
 from app.errors import Unavailable
 from app.store import jobs
 from app.store.database import Database
+from app.store.errors import NotMigrated
 from app.store.migrate import is_current
 
 router = APIRouter(tags=["health"])
@@ -29,7 +30,7 @@ def healthz() -> dict[str, str]:
 def readyz(db: Db, settings: Set) -> dict[str, str]:
     """Database and artifacts can be used; 503 where they can't."""
     if not is_current(db):
-        raise Unavailable("the database is not of this version: run `thaw up`, or `python -m app migrate`")
+        raise NotMigrated
     artifacts = settings.artifacts_dir
     try:
         artifacts.mkdir(parents=True, exist_ok=True)

@@ -155,9 +155,7 @@ def _lacks_something(error: Exception) -> bool:
     """Say whether a table or a column is not there. SQLite has no code for it, its words alone."""
     cause = getattr(error, "orig", None)
     if isinstance(cause, SQLiteError):
-        return any(
-            words in str(cause) for words in ("no such table", "no such column", "has no column named")
-        )
+        return any(words in str(cause) for words in _LACKING)
     return getattr(cause, "sqlstate", None) in {"42P01", "42703"}
 
 
