@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+PROCESSOR = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,45 @@ class Compute:
 
 
 def choose(device: str, precision: str, channels_last: bool = True) -> Compute:
-    """`auto` takes a GPU where there is one, and of precisions the best that the device computes in natively.
+    """`auto` takes a GPU where there is one, and of precisions the one that the device is fastest in.
 
-    That is bf16; on a GPU without it fp16, elsewhere fp32.
+    That is bf16 where it has it natively; on a GPU without it fp16, elsewhere fp32.
     """
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, so that an accuracy is the same on the CPU
     if precision == "auto":
         narrow = "fp16" if chosen.type == "cuda" else "fp32"
-        precision = "bf16" if _has_bf16(chosen) else narrow
+        precision = "bf16" if _is_faster_in_bf16(chosen) else narrow
     return Compute(chosen, precision, torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _is_faster_in_bf16(device: torch.device) -> bool:
+    """By what is known of the device rather than by a measurement, which a busy minute could turn round.
+
+    Each attempt at a job asks anew, and all are to train in the same precision.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu" and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _is_intel_without_amx(_processor())
     return False
+
+
+def _is_intel_without_amx(processor: str) -> bool:
+    """Whether bf16 is there and slow: AMD's units for it double the rate of fp32, Intel's do so in AMX alone.
+
+    Virtual machines often hide AMX. There convolutions in bf16 take one and a half times as long as in fp32
+    (docs/performance.md).
+
+    Args:
+        processor: what Linux says in /proc/cpuinfo.
+    """
+    said = set(processor.split())
+    return "GenuineIntel" in said and "amx_bf16" not in said
+
+
+def _processor() -> str:
+    try:
+        return PROCESSOR.read_text(errors="replace")
+    except OSError:  # another system than Linux: what torch says is all that is known
+        return ""

@@ -117,16 +117,42 @@ def test_other_precisions_are_not_scaled(precision):
     assert scaler.scale(torch.tensor(3.0)).item() == 3.0
 
 
-def test_auto_takes_what_the_device_computes_in_natively(monkeypatch):
-    for native, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("finetune.device._has_bf16", lambda device, native=native: native)
+def test_auto_takes_what_the_device_is_fastest_in(monkeypatch):
+    for faster, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("finetune.device._is_faster_in_bf16", lambda device, faster=faster: faster)
         assert choose("cpu", "auto").precision == expected
     assert choose("cpu", "fp16").precision == "fp16"
 
 
 def test_auto_takes_fp16_on_a_gpu_without_bf16(monkeypatch):
-    monkeypatch.setattr("finetune.device._has_bf16", lambda device: False)
+    monkeypatch.setattr("finetune.device._is_faster_in_bf16", lambda device: False)
     assert choose("cuda", "auto").precision == "fp16"
+
+
+AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n"
+INTEL = "vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n"
+INTEL_WITH_AMX = "vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n"
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "processor", "expected"),
+    [
+        pytest.param(True, AMD, "bf16", id="amd"),
+        pytest.param(True, INTEL_WITH_AMX, "bf16", id="intel-with-amx"),
+        pytest.param(True, INTEL, "fp32", id="intel-without-amx"),
+        pytest.param(True, None, "bf16", id="not-linux"),
+        pytest.param(False, AMD, "fp32", id="without-bf16"),
+    ],
+)
+def test_auto_takes_bf16_on_the_processors_that_are_faster_in_it(
+    tmp_path, monkeypatch, has_bf16, processor, expected
+):
+    file = tmp_path / "cpuinfo"
+    if processor is not None:
+        file.write_text(processor)
+    monkeypatch.setattr("finetune.device.PROCESSOR", file)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
+    assert choose("cpu", "auto").precision == expected
 
 
 def channels_last(tensors):
