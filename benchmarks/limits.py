@@ -11,6 +11,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812  # the field
 from benchmarks.networks import Network, build
 from benchmarks.records import Course, Record
 from benchmarks.work import Task, Work
+from finetune.device import choose
 from finetune.folding import folded
 
 ROUNDS, LEAST_SECONDS = 5, 1.0
@@ -102,7 +104,7 @@ def cropping(work: Work) -> Piece:
 
 
 def head_stage(work: Work) -> float:
-    """Seconds of a head stage whose features are computed once, in bf16, from tensors that lie ready."""
+    """Seconds of a head stage whose features are computed once, from tensors that lie ready."""
     network, images = _ready(work, "cpu", channels_last=True)
     head = network.model.get_submodule(network.head)
     network.model.set_submodule(network.head, nn.Identity())
@@ -110,7 +112,7 @@ def head_stage(work: Work) -> float:
     optimizer = SGD(head.parameters(), lr=work.head_rate, momentum=work.momentum)
     labels = torch.arange(work.batch_size) % 2
     begun = time.monotonic()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), _fastest("cpu"):
         for _ in range(-(-(work.trained + work.validated) // work.batch_size)):
             features = network.model(images)
     features = features.float()
@@ -122,7 +124,7 @@ def head_stage(work: Work) -> float:
 
 
 def full_stage(work: Work) -> float:
-    """Seconds of the full stage, its validations too, in bf16, on tensors that lie ready."""
+    """Seconds of the full stage, its validations too, on tensors that lie ready."""
     network, images = _ready(work, "cpu", channels_last=True)
     optimizer = SGD(network.model.parameters(), lr=work.full_rate, momentum=work.momentum)
     labels = torch.arange(work.batch_size) % 2
@@ -131,15 +133,20 @@ def full_stage(work: Work) -> float:
         network.model.train()
         for size in _batches(work.trained, work.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16):
+            with _fastest("cpu"):
                 loss = nn.functional.cross_entropy(network.model(images[:size]), labels[:size])
             torch.autograd.backward(loss)
             optimizer.step()
         network.model.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), _fastest("cpu"):
             for size in _batches(work.validated, work.batch_size):
                 network.model(images[:size])
     return time.monotonic() - begun
+
+
+def _fastest(device: str) -> AbstractContextManager[object]:
+    """The precision that Thaw's rows take there, theirs being `auto`."""
+    return choose(device, "auto").autocast()
 
 
 def _batches(images: int, size: int) -> list[int]:

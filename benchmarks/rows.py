@@ -137,7 +137,7 @@ LIMITS = (
     ),
     Row(
         STAGE_ON_READY,
-        "the full stage in bf16 on ready tensors",
+        "the full stage on ready tensors",
         LIMIT,
         "benchmarks.limits",
         {"stage": True},
