@@ -60,6 +60,15 @@ def test_rows_of_different_sessions_are_never_compared(tmp_path):
     assert targets(results) == []
 
 
+def test_training_is_measured_against_the_fastest_step_whatever_its_precision(tmp_path):
+    service = Record(
+        "service", session="first", seconds={"full": 24.0}, training={"full": 20.0}, trained={"full": 440}
+    )
+    rates = {"step fp32, channels last": 25.0, "step bf16, channels last": 15.0, "inference fp32, NCHW": 60.0}
+    found = targets(_results(tmp_path, service, Record("limits", session="first", rates=rates)))
+    assert [measured for what, _, measured in found if "fastest single warm steps" in what] == ["0.88"]
+
+
 def test_records_are_told_among_other_lines(capsys):
     Record("tutorial", seconds={"head": 1.5}).tell()
     output = f"a warning\n{capsys.readouterr().out}more\n"
