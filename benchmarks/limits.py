@@ -11,7 +11,6 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -106,13 +105,14 @@ def cropping(work: Work) -> Piece:
 def head_stage(work: Work) -> float:
     """Seconds of a head stage whose features are computed once, from tensors that lie ready."""
     network, images = _ready(work, "cpu", channels_last=True)
+    compute = choose("cpu", "auto")  # as in Thaw's rows
     head = network.model.get_submodule(network.head)
     network.model.set_submodule(network.head, nn.Identity())
     network.model.eval()
     optimizer = SGD(head.parameters(), lr=work.head_rate, momentum=work.momentum)
     labels = torch.arange(work.batch_size) % 2
     begun = time.monotonic()
-    with torch.no_grad(), _fastest("cpu"):
+    with torch.no_grad(), compute.autocast():
         for _ in range(-(-(work.trained + work.validated) // work.batch_size)):
             features = network.model(images)
     features = features.float()
@@ -126,6 +126,7 @@ def head_stage(work: Work) -> float:
 def full_stage(work: Work) -> float:
     """Seconds of the full stage, its validations too, on tensors that lie ready."""
     network, images = _ready(work, "cpu", channels_last=True)
+    compute = choose("cpu", "auto")  # as in Thaw's rows
     optimizer = SGD(network.model.parameters(), lr=work.full_rate, momentum=work.momentum)
     labels = torch.arange(work.batch_size) % 2
     begun = time.monotonic()
@@ -133,20 +134,15 @@ def full_stage(work: Work) -> float:
         network.model.train()
         for size in _batches(work.trained, work.batch_size):
             optimizer.zero_grad(set_to_none=True)
-            with _fastest("cpu"):
+            with compute.autocast():
                 loss = nn.functional.cross_entropy(network.model(images[:size]), labels[:size])
             torch.autograd.backward(loss)
             optimizer.step()
         network.model.eval()
-        with torch.no_grad(), _fastest("cpu"):
+        with torch.no_grad(), compute.autocast():
             for size in _batches(work.validated, work.batch_size):
                 network.model(images[:size])
     return time.monotonic() - begun
-
-
-def _fastest(device: str) -> AbstractContextManager[object]:
-    """The precision that Thaw's rows take there, theirs being `auto`."""
-    return choose(device, "auto").autocast()
 
 
 def _batches(images: int, size: int) -> list[int]:

@@ -7,6 +7,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from finetune.processor import processor
+
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16")
 PACKAGES = ("torch", "torchvision", "pillow", "numpy")
@@ -17,8 +19,8 @@ def facts() -> dict[str, str]:
     """The machine, the versions, and the date, in words."""
     return {
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        "processor": _processor("model name") or platform.processor() or platform.machine(),
-        "flags": " ".join(flag for flag in FLAGS if flag in _processor("flags").split()),
+        "processor": processor("model name") or platform.processor() or platform.machine(),
+        "flags": " ".join(flag for flag in FLAGS if flag in processor("flags").split()),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "python": platform.python_version(),
@@ -31,14 +33,6 @@ def facts() -> dict[str, str]:
 def is_busy() -> bool:
     """Whether others work on this machine."""
     return os.getloadavg()[0] > BUSY
-
-
-def _processor(field: str) -> str:
-    try:
-        rows = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((row.partition(":")[2].strip() for row in rows if row.startswith(field)), "")
 
 
 def _version(package: str) -> str:

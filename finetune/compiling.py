@@ -10,9 +10,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from finetune.device import Compute
 from finetune.errors import CompileFailed
 from finetune.freezing import Freezing
 from finetune.network import logits_and_auxiliary
+from finetune.processor import processor
 from finetune.reasons import reason_of
 from finetune.tables import StageTables
 
@@ -215,8 +215,4 @@ def _measured(trial: Trial, kept: KeptCosts, batches: int) -> tuple[Choice, Forw
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return processor("model name") or platform.processor() or platform.machine()

@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-PROCESSOR = Path("/proc/cpuinfo")
+from finetune.processor import processor
 
 
 @dataclass(frozen=True)
@@ -94,25 +93,14 @@ def _is_faster_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu" and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _is_intel_without_amx(_processor())
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not _is_intel_without_amx()
     return False
 
 
-def _is_intel_without_amx(processor: str) -> bool:
-    """Whether bf16 is there and slow: AMD's units for it double the rate of fp32, Intel's do so in AMX alone.
+def _is_intel_without_amx() -> bool:
+    """Whether bf16 may be there and yet be slow.
 
-    Virtual machines often hide AMX. There convolutions in bf16 take one and a half times as long as in fp32
-    (docs/performance.md).
-
-    Args:
-        processor: what Linux says in /proc/cpuinfo.
+    AMX computes in bf16, and virtual machines often hide it. Without it convolutions in bf16 were seen to
+    take one and a half times as long as in fp32 (docs/performance.md).
     """
-    said = set(processor.split())
-    return "GenuineIntel" in said and "amx_bf16" not in said
-
-
-def _processor() -> str:
-    try:
-        return PROCESSOR.read_text(errors="replace")
-    except OSError:  # another system than Linux: what torch says is all that is known
-        return ""
+    return processor("vendor_id") == "GenuineIntel" and "amx_bf16" not in processor("flags").split()

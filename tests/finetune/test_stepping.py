@@ -150,7 +150,7 @@ def test_auto_takes_bf16_on_the_processors_that_are_faster_in_it(
     file = tmp_path / "cpuinfo"
     if processor is not None:
         file.write_text(processor)
-    monkeypatch.setattr("finetune.device.PROCESSOR", file)
+    monkeypatch.setattr("finetune.processor.DESCRIPTION", file)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
     assert choose("cpu", "auto").precision == expected
 
