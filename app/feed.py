@@ -3,19 +3,23 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
 from app.store.database import Database
+from app.store.doorbells import Doorbell
 from app.store.errors import StoreUnavailable
 from app.store.events import News, look_for_events
 from app.store.records import Event
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between two looks, where nobody rings
+REST_SECONDS = 0.05  # between two looks, however often somebody rings
 KEPT = 200  # events of a job, for the streams that have not sent them yet
 
 
@@ -54,10 +58,13 @@ class Channel:
 
 
 class Feed:
-    """Looks for news while anybody follows a job. To be used in the server's event loop alone."""
+    """Looks for news while anybody follows a job. To be used in the server's event loop alone.
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    Meanwhile a doorbell hangs in `doorbells`, at which whoever writes an event on this machine rings.
+    """
+
+    def __init__(self, db: Database, doorbells: Path) -> None:
+        self._db, self._doorbells = db, doorbells
         self._channels: dict[str, Channel] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -81,16 +88,47 @@ class Feed:
             self._looking.cancel()
 
     async def _look(self) -> None:
-        while self._channels:
-            after = {job_id: channel.newest for job_id, channel in self._channels.items()}
-            try:
-                found = await run_in_threadpool(look_for_events, self._db, after)
-            except StoreUnavailable as error:
-                log.warning("the database does not answer", error=str(error))
-            except Exception:  # one look that breaks must not leave all streams without news
-                log.exception("a look for events broke")
-            else:
-                for job_id, news in found.items():
-                    if (channel := self._channels.get(job_id)) is not None:
-                        channel.take(news)
-            await asyncio.sleep(POLL_SECONDS)
+        with _doorbell(self._doorbells) as rung:
+            while self._channels:
+                rung.clear()  # before the look, so that nothing comes in between
+                await self._look_once()
+                await asyncio.sleep(REST_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS - REST_SECONDS):
+                        await rung.wait()
+
+    async def _look_once(self) -> None:
+        after = {job_id: channel.newest for job_id, channel in self._channels.items()}
+        try:
+            found = await run_in_threadpool(look_for_events, self._db, after)
+        except StoreUnavailable as error:
+            log.warning("the database does not answer", error=str(error))
+        except Exception:  # one look that breaks must not leave all streams without news
+            log.exception("a look for events broke")
+        else:
+            for job_id, news in found.items():
+                if (channel := self._channels.get(job_id)) is not None:
+                    channel.take(news)
+
+
+@contextmanager
+def _doorbell(folder: Path) -> Iterator[asyncio.Event]:
+    """Gives what is set when somebody rings; where no doorbell can be hung, that never happens."""
+    rung, loop = asyncio.Event(), asyncio.get_running_loop()
+    try:
+        bell = Doorbell(folder, str(uuid4()))
+    except OSError as error:  # too many open files
+        log.warning("streams look for news by themselves", error=str(error))
+        yield rung
+        return
+
+    def hear() -> None:
+        if bell.has_rung():
+            rung.set()
+
+    loop.add_reader(bell.fileno(), hear)
+    try:
+        yield rung
+    finally:
+        loop.remove_reader(bell.fileno())
+        bell.take_down()

@@ -63,7 +63,11 @@ TIDYING_SECONDS = 5.0  # and for the housekeeping to stop
 
 def create_app(settings: Settings) -> FastAPI:
     """The server's application. It connects to the database when it is first asked something."""
-    db = Database(settings.database_url, on_news=partial(ring, settings.doorbells_dir))
+    db = Database(
+        settings.database_url,
+        on_news=partial(ring, settings.doorbells_dir),
+        on_events=partial(ring, settings.feed_doorbells_dir),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -103,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.pictures = Pictures(settings)
     app.state.predicted = Predicted()
     app.state.exports = Exports(settings, db)
-    app.state.feed = Feed(db)
+    app.state.feed = Feed(db, settings.feed_doorbells_dir)
     app.state.predictor = Predictor(settings)
     app.state.prometheus = CollectorRegistry()
     app.state.prometheus.register(health.JobsByStatus(db))

@@ -201,6 +201,11 @@ class Settings(BaseSettings):
         return self.home_dir / "doorbells"
 
     @property
+    def feed_doorbells_dir(self) -> Path:
+        """Folder of what servers with streams are woken by; it may be emptied at any time."""
+        return self.home_dir / "feed-doorbells"
+
+    @property
     def checks_dir(self) -> Path:
         """Folder of what is known of the datasets' files."""
         return self.home_dir / "checks"

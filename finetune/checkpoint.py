@@ -9,6 +9,7 @@ import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,11 @@ def write_atomically(
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path, needed)
         disk.write(temporary, write)
-        size, digest = temporary.stat().st_size, sha256_of(temporary)
-        disk.sync(temporary)
+        size = temporary.stat().st_size
+        with ThreadPoolExecutor(1, "checksum") as thread:  # the processor's work, while the disk does its own
+            digest = thread.submit(sha256_of, temporary)
+            disk.sync(temporary)
+        sha256 = digest.result()
         disk.rename(temporary, path)
         disk.sync(path.parent)
     except BaseException as error:  # an attempt that is to stop leaves nothing behind either
@@ -111,7 +115,7 @@ def write_atomically(
         if is_disk_full(error):  # safetensors and torch wrap the system's error in errors of their own
             raise _full(path, needed) from error
         raise
-    return digest, size
+    return sha256, size
 
 
 def _check_room(path: Path, needed: int | None) -> None:

@@ -35,6 +35,7 @@ def main() -> int:
     db = Database(
         settings.database_url,
         on_news=partial(ring, settings.doorbells_dir),
+        on_events=partial(ring, settings.feed_doorbells_dir),
         on_full=reserve.give_up,
     )
     try:

@@ -19,6 +19,8 @@ SINGLE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASC
 class HeldFile(FileResponse):
     """Sends a file that is open already: one that is deleted meanwhile is sent to its end all the same."""
 
+    chunk_size = 2**18
+
     def __init__(self, file: BufferedReader, **options: Any) -> None:
         descriptor = file.fileno()
         super().__init__(f"/dev/fd/{descriptor}", stat_result=os.fstat(descriptor), **options)

@@ -19,7 +19,7 @@ from app.store.errors import NotMigrated, NotStorable, StoreUnavailable
 from app.store.sqlite_log import Log
 
 _BEGIN_MODE = "begin_mode"
-_NEWS = "news"
+_NEWS, _EVENTS = "news", "events"
 _BUSY_MILLISECONDS = 10_000
 _LOOK_AGAIN_SECONDS = (0.001, 0.005)
 
@@ -58,14 +58,17 @@ class Database:
         *,
         foreign_keys: bool = True,
         on_news: Callable[[], None] | None = None,
+        on_events: Callable[[], None] | None = None,
         on_full: Callable[[], None] | None = None,
     ) -> None:
         """Prepare for `url`; `foreign_keys=False` is for migrations, which rebuild SQLite's tables.
 
-        `on_news` is called after each transaction with something in it for workers, see `tell_workers`, and
-        `on_full` after each that failed because the database's disk is full.
+        `on_news` is called after each transaction with something in it for workers, see `tell_workers`,
+        `on_events` after each with events, see `tell_followers`, and `on_full` after each that failed because
+        the database's disk is full.
         """
-        self._on_news, self._on_full = on_news, on_full
+        self._telling = {_NEWS: on_news, _EVENTS: on_events}
+        self._on_full = on_full
         parsed = make_url(url)
         sqlite = parsed.get_backend_name() == "sqlite"
         self._log = Log(Path(f"{parsed.database}-wal")) if sqlite else None
@@ -94,11 +97,13 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
         with self._answering(), self._writing.begin() as connection:
-            connection.info.pop(_NEWS, None)  # of one that was rolled back
+            for mark in self._telling:
+                connection.info.pop(mark, None)  # of one that was rolled back
             yield connection
-            news = connection.info.pop(_NEWS, False)
-        if news and self._on_news is not None:
-            self._on_news()
+            marked = [mark for mark in self._telling if connection.info.pop(mark, False)]
+        for mark in marked:
+            if (tell := self._telling[mark]) is not None:
+                tell()
         if self._log is not None:
             self._log.keep_short(self.engine)
 
@@ -142,6 +147,11 @@ def shown(url: str) -> str:
 def tell_workers(connection: Connection) -> None:
     """Let workers look, once the caller's transaction is committed: a job waits, or one is to be let go."""
     connection.info[_NEWS] = True
+
+
+def tell_followers(connection: Connection) -> None:
+    """Let servers look, once the caller's transaction is committed: there is an event for their streams."""
+    connection.info[_EVENTS] = True
 
 
 def _is_full(error: Exception) -> bool:

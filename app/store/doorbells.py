@@ -1,6 +1,6 @@
-"""How a worker hears at once that there is something for it: a named pipe for each, in one folder.
+"""How a worker, or a server with streams, hears at once of something for it: a named pipe each, in a folder.
 
-Nothing depends on it. Where there can be no pipe, or the worker is on another machine, it looks by itself.
+Nothing depends on it. Where there can be no pipe, or on another machine, one looks by oneself.
 A pipe's path may be as long as any other; that of a socket may not.
 """
 
@@ -15,10 +15,10 @@ _CAPACITY = 65536  # bytes that a pipe holds
 
 
 class Doorbell:
-    """A worker's own. Others find it by its file; without one it still rings for the worker itself."""
+    """One's own. Others find it by its file; without one it still rings for its owner."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Hang it into `folder`, which is made if it is not there; `name` is the worker's."""
+        """Hang it into `folder`, which is made if it is not there, under a `name` of one's own."""
         self._path = folder / name
         self._reader, self._writer = os.pipe()
         for end in (self._reader, self._writer):
@@ -76,9 +76,9 @@ class Doorbell:
 
 
 def ring(folder: Path) -> None:
-    """Ring at every worker whose doorbell hangs in `folder`. Never waits, never fails.
+    """Ring at every doorbell that hangs in `folder`. Never waits, never fails.
 
-    The file of a worker that is gone is removed.
+    The file of whoever is gone is removed.
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):

@@ -3,7 +3,7 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, func, insert, select
 
-from app.store.database import Database, db_now
+from app.store.database import Database, db_now, tell_followers
 from app.store.records import Event, Json, Level
 from app.store.states import ENDED
 from app.store.tables import events, jobs, of_job
@@ -76,3 +76,4 @@ def add_event(
             job_seq=seq, type=kind, level=level, message=message, data=data or {}, created_at=db_now()
         )
     )
+    tell_followers(connection)

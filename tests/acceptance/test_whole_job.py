@@ -9,6 +9,8 @@ import textwrap
 import httpx
 import pytest
 
+from app.store.doorbells import Doorbell
+
 
 @pytest.fixture(scope="module")
 def job(client, make_spec, ended):
@@ -205,3 +207,13 @@ def test_lines_that_load_the_job_s_model_are_given(job, thaw):
     assert told["language"] == "python"
     assert "get_model(" in told["lines"]
     compile(told["lines"], "loading.py", "exec")
+
+
+def test_worker_rings_at_servers_for_what_it_writes(client, thaw, make_spec, until, ended):
+    bell = Doorbell(thaw.home / "feed-doorbells", "ours")
+    job = client.submit(make_spec(name="shapes"))
+    until(lambda: client.job(job.id).status == "running", 30, "it runs")
+    bell.has_rung()
+    assert ended(client, job.id).status == "succeeded"
+    assert bell.has_rung()
+    bell.take_down()

@@ -2,6 +2,8 @@ import asyncio
 import random
 import threading
 import time
+from errno import EMFILE
+from functools import partial
 
 import pytest
 from sqlalchemy import event
@@ -11,6 +13,8 @@ from app.api import events
 from app.api.events import _stream
 from app.feed import Feed
 from app.store import controls
+from app.store.database import Database
+from app.store.doorbells import ring
 from app.store.errors import StoreUnavailable
 from app.store.events import add_event, list_events, look_for_events
 from app.store.jobs import create_job
@@ -35,6 +39,24 @@ def note(db):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(feed, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def doorbells(tmp_path):
+    return tmp_path / "feed-doorbells"
+
+
+@pytest.fixture
+def start_feed(db, doorbells):
+    return lambda: Feed(db, doorbells)
+
+
+@pytest.fixture
+def ringing(url, doorbells):
+    """The same database as of a process that rings at servers."""
+    db = Database(url, on_events=partial(ring, doorbells))
+    yield db
+    db.dispose()
 
 
 @pytest.fixture
@@ -68,7 +90,9 @@ def _run(body):
 
 
 @pytest.mark.promise("Every stream gives each event of its job once and in order, whenever it begins")
-def test_streams_that_begin_at_any_moment_give_every_event_once(db, post, note, quick, long, tried):
+def test_streams_that_begin_at_any_moment_give_every_event_once(
+    db, start_feed, post, note, quick, long, tried
+):
     jobs, dice = [post() for _ in range(4)], random.Random(1)
     streams = 200 if long else 40
 
@@ -80,7 +104,7 @@ def test_streams_that_begin_at_any_moment_give_every_event_once(db, post, note, 
             controls.cancel_job(db, job.id)
 
     async def follow():
-        ours, writer = Feed(db), threading.Thread(target=write)
+        ours, writer = start_feed(), threading.Thread(target=write)
         writer.start()
 
         async def begin_some_time(job):
@@ -96,7 +120,7 @@ def test_streams_that_begin_at_any_moment_give_every_event_once(db, post, note, 
 
 
 @pytest.mark.promise("One look at the database serves all streams of a server")
-def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, looks):
+def test_many_streams_cost_the_database_no_more_than_one(db, start_feed, post, quick, looks):
     jobs = [post() for _ in range(10)]
     statements = []
 
@@ -107,7 +131,7 @@ def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, looks)
     event.listen(db.engine, "before_cursor_execute", note)
 
     async def count(streams):
-        ours = Feed(db)
+        ours = start_feed()
         tasks = [asyncio.create_task(_ids(db, ours, jobs[n % len(jobs)])) for n in range(streams)]
         for _ in range(20):  # until all have caught up with the feed
             looks.clear()
@@ -131,11 +155,11 @@ def test_many_streams_cost_the_database_no_more_than_one(db, post, quick, looks)
     event.remove(db.engine, "before_cursor_execute", note)
 
 
-def test_nobody_looks_when_nobody_follows(db, post, quick, looks):
+def test_nobody_looks_when_nobody_follows(db, start_feed, post, quick, looks):
     job = post()
 
     async def follow_and_leave():
-        ours = Feed(db)
+        ours = start_feed()
         task = asyncio.create_task(_ids(db, ours, job))
         await asyncio.sleep(0.2)
         assert looks
@@ -151,12 +175,14 @@ def test_nobody_looks_when_nobody_follows(db, post, quick, looks):
     _run(follow_and_leave())
 
 
-def test_a_stream_that_is_slower_than_what_is_kept_loses_nothing(db, post, note, quick, monkeypatch):
+def test_a_stream_that_is_slower_than_what_is_kept_loses_nothing(
+    db, start_feed, post, note, quick, monkeypatch
+):
     monkeypatch.setattr(feed, "KEPT", 3)
     job = post()
 
     async def follow():
-        task = asyncio.create_task(_ids(db, Feed(db), job, pause=0.05))
+        task = asyncio.create_task(_ids(db, start_feed(), job, pause=0.05))
         await asyncio.sleep(0.3)
         for number in range(30):
             await asyncio.to_thread(note, job, str(number))
@@ -167,13 +193,13 @@ def test_a_stream_that_is_slower_than_what_is_kept_loses_nothing(db, post, note,
 
 
 def test_more_events_than_a_look_takes_come_in_several_and_the_end_comes_last(
-    db, post, note, quick, monkeypatch
+    db, start_feed, post, note, quick, monkeypatch
 ):
     monkeypatch.setattr(feed, "look_for_events", lambda db, after: look_for_events(db, after, limit=4))
     job = post()
 
     async def follow():
-        task = asyncio.create_task(_ids(db, Feed(db), job))
+        task = asyncio.create_task(_ids(db, start_feed(), job))
         await asyncio.sleep(0.3)
 
         def write_all_at_once():
@@ -189,7 +215,7 @@ def test_more_events_than_a_look_takes_come_in_several_and_the_end_comes_last(
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), RuntimeError("a bug")])
-def test_streams_go_on_after_looks_that_failed(db, post, note, monkeypatch, error):
+def test_streams_go_on_after_looks_that_failed(db, start_feed, post, note, monkeypatch, error):
     job, broken, failed = post(), threading.Event(), threading.Event()
 
     def look(*arguments):
@@ -201,7 +227,7 @@ def test_streams_go_on_after_looks_that_failed(db, post, note, monkeypatch, erro
     monkeypatch.setattr(feed, "look_for_events", look)
 
     async def follow():
-        task = asyncio.create_task(_ids(db, Feed(db), job))
+        task = asyncio.create_task(_ids(db, start_feed(), job))
         await asyncio.sleep(0.2)
         broken.set()
         await asyncio.to_thread(failed.wait, 30)
@@ -213,11 +239,11 @@ def test_streams_go_on_after_looks_that_failed(db, post, note, monkeypatch, erro
     _run(follow())
 
 
-def test_a_stream_may_begin_behind_all_events(db, post, note, quick):
+def test_a_stream_may_begin_behind_all_events(db, start_feed, post, note, quick):
     job = post()
 
     async def follow():
-        task = asyncio.create_task(_ids(db, Feed(db), job, after=_stored(db, job)[-1]))
+        task = asyncio.create_task(_ids(db, start_feed(), job, after=_stored(db, job)[-1]))
         await asyncio.sleep(0.2)
         await asyncio.to_thread(note, job)
         await asyncio.to_thread(controls.cancel_job, db, job.id)
@@ -226,7 +252,9 @@ def test_a_stream_may_begin_behind_all_events(db, post, note, quick):
     _run(follow())
 
 
-def test_news_that_come_while_a_stream_reads_are_not_slept_through(db, post, note, quick, monkeypatch):
+def test_news_that_come_while_a_stream_reads_are_not_slept_through(
+    db, start_feed, post, note, quick, monkeypatch
+):
     job, read, written = post(), events._read, threading.Event()
 
     def read_and_write(*arguments):
@@ -241,6 +269,81 @@ def test_news_that_come_while_a_stream_reads_are_not_slept_through(db, post, not
     monkeypatch.setattr(events, "_read", read_and_write)
 
     async def follow():
-        assert await _ids(db, Feed(db), job, after=_stored(db, job)[-1]) == _stored(db, job)[1:]
+        assert await _ids(db, start_feed(), job, after=_stored(db, job)[-1]) == _stored(db, job)[1:]
 
     _run(follow())
+
+
+def test_an_event_that_is_rung_for_is_sent_at_once(db, ringing, start_feed, post, monkeypatch):
+    monkeypatch.setattr(feed, "POLL_SECONDS", 2 * PATIENCE)
+    job = post()
+
+    async def follow():
+        stream = _stream(db, start_feed(), job.id, _stored(db, job)[-1])
+        coming = asyncio.ensure_future(anext(stream))
+        for _ in range(3):
+            await asyncio.sleep(0.3)  # longer than the feed rests after a look
+            await asyncio.to_thread(_write, ringing, job)
+            assert (await coming).id == str(_stored(db, job)[-1])
+            coming = asyncio.ensure_future(anext(stream))
+        await asyncio.to_thread(controls.cancel_job, ringing, job.id)
+        assert (await coming).id == str(_stored(db, job)[-1])
+
+    _run(follow())
+
+
+def test_events_that_are_rung_for_in_a_row_are_looked_for_together(db, ringing, start_feed, post, looks):
+    job = post()
+
+    async def follow():
+        task = asyncio.create_task(_ids(db, start_feed(), job))
+        await asyncio.sleep(0.3)
+        looks.clear()
+        begun = time.monotonic()
+        for _ in range(100):
+            await asyncio.to_thread(_write, ringing, job)
+        await asyncio.to_thread(controls.cancel_job, ringing, job.id)
+        assert await task == _stored(db, job)
+        assert len(looks) <= (time.monotonic() - begun) / feed.REST_SECONDS + 1
+
+    _run(follow())
+
+
+def test_a_doorbell_hangs_for_as_long_as_somebody_follows(db, doorbells, start_feed, post):
+    job = post()
+
+    async def follow():
+        ours = start_feed()
+        task = asyncio.create_task(_ids(db, ours, job))
+        await asyncio.sleep(0.3)
+        assert len(list(doorbells.iterdir())) == 1
+        controls.cancel_job(db, job.id)
+        await task
+        assert ours._looking is not None
+        await ours._looking
+        assert list(doorbells.iterdir()) == []
+
+    _run(follow())
+
+
+def test_where_no_doorbell_can_be_hung_streams_get_their_news_all_the_same(
+    db, start_feed, post, quick, monkeypatch
+):
+    def refuse(*arguments):
+        raise OSError(EMFILE, "too many open files")
+
+    monkeypatch.setattr(feed, "Doorbell", refuse)
+    job = post()
+
+    async def follow():
+        task = asyncio.create_task(_ids(db, start_feed(), job))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(controls.cancel_job, db, job.id)
+        assert await task == _stored(db, job)
+
+    _run(follow())
+
+
+def _write(db, job):
+    with db.write() as connection:
+        add_event(connection, job.seq, "job.note", "a")

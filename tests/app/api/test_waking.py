@@ -1,4 +1,4 @@
-"""What a submission does to workers' doorbells, whoever does or does not listen at them."""
+"""What a submission does to doorbells, whoever does or does not listen at them."""
 
 import os
 
@@ -29,3 +29,10 @@ def test_folder_that_cannot_be_read_holds_up_no_submission(folder, post):
     folder.touch()
     post()
     folder.unlink()
+
+
+def test_submission_rings_at_other_servers_whose_streams_may_follow_it(house, post):
+    bell = Doorbell(house.home / "feed-doorbells", "another")
+    post()
+    assert bell.has_rung()
+    bell.take_down()

@@ -9,7 +9,7 @@ import pytest
 
 from app.store import controls
 from app.store.attempts import heartbeat, release
-from app.store.database import Database, tell_workers
+from app.store.database import Database, tell_followers, tell_workers
 from app.store.doorbells import Doorbell, ring
 from app.store.errors import TransitionRefused
 from app.store.jobs import create_job
@@ -190,6 +190,23 @@ def test_what_a_worker_writes_while_it_trains_rings_nowhere(db, bell, post, take
     bell.has_rung()
     heartbeat(db, take(), 60, {"step": 1})
     assert not bell.has_rung()
+
+
+def test_every_event_rings_at_servers_and_progress_does_not(url, tmp_path, folder, post, take):
+    db, bell = Database(url, on_events=partial(ring, folder)), Doorbell(folder, "server")
+    job = post()
+    controls.pause_job(db, job.id)
+    assert bell.has_rung(), "it is paused"
+    controls.resume_job(db, job.id)
+    bell.has_rung()
+    heartbeat(db, take(), 60, {"step": 1})
+    assert not bell.has_rung()
+    with suppress(RuntimeError), db.write() as connection:
+        tell_followers(connection)
+        raise RuntimeError
+    assert not bell.has_rung(), "nothing was stored"
+    bell.take_down()
+    db.dispose()
 
 
 def test_what_is_rolled_back_rings_nowhere(db, bell, post):

@@ -209,7 +209,14 @@ def kept(root, cache, train, val):
 
 @pytest.mark.parametrize(
     ("train", "of_each"),
-    [([SMALL], 1), ([SMALL, LARGE], 2), ([SMALL, LARGER], 1), ([ORIGINAL], 1), ([LARGER], 1)],
+    [
+        ([SMALL], 1),
+        ([SMALL, LARGE], 2),
+        ([SMALL, LARGER], 2),
+        ([ORIGINAL], 1),
+        ([LARGER], 1),
+        ([LARGER, ORIGINAL], 1),
+    ],
 )
 def test_what_a_check_decoded_is_not_decoded_again(root, cache, decoded, train, of_each):
     images, paths = kept(root, cache, train, [SMALL])
