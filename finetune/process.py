@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 # The numbers of <malloc.h>.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 LARGE = 2**30  # bytes; larger blocks than this still come from the system and go back to it
 PAD = 64 * 2**20  # bytes by which the heap grows at least
 
@@ -24,7 +24,8 @@ def keep_freed_memory() -> bool:
     """Has glibc keep freed blocks for the next step, and says whether it does.
 
     By default each large tensor (of 32 MB, and often of less) is mapped anew in each step, and the system
-    fills its pages with zeros. Elsewhere than on glibc nothing is done. What the operator sets in `MALLOC_…_`
+    fills its pages with zeros. What threads have freed that decode images is for the steps, too: all threads
+    take from one heap. Elsewhere than on glibc nothing is done. What the operator sets in `MALLOC_…_`
     or in `GLIBC_TUNABLES` has been chosen by hand and stays.
     """
     chosen = any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ)
@@ -33,7 +34,7 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):  # another allocator stands before glibc's
         return False
-    settings = {MMAP_THRESHOLD: LARGE, TRIM_THRESHOLD: 2 * LARGE - 1, TOP_PAD: PAD}
+    settings = {MMAP_THRESHOLD: LARGE, TRIM_THRESHOLD: 2 * LARGE - 1, TOP_PAD: PAD, ARENA_MAX: 1}
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
 
 

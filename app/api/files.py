@@ -19,7 +19,7 @@ SINGLE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.ASC
 class HeldFile(FileResponse):
     """Sends a file that is open already: one that is deleted meanwhile is sent to its end all the same."""
 
-    chunk_size = 2**18
+    chunk_size = 2**18  # bytes; for each one a thread is waited for
 
     def __init__(self, file: BufferedReader, **options: Any) -> None:
         descriptor = file.fileno()

@@ -23,9 +23,24 @@ print(kept, min(fill() for _ in range(3)))
 """
 
 
-def faults(how, **environment):
+FAULTS_AFTER_A_THREAD = """
+import resource, sys, threading, torch
+from finetune.process import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+def fill():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    [torch.ones(2**18, dtype=torch.uint8) for _ in range(128)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+thread = threading.Thread(target=fill)
+thread.start()
+thread.join()
+print(kept, fill())
+"""
+
+
+def faults(how, script=FAULTS, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", FAULTS, how]
+    command = [sys.executable, "-c", script, how]
     printed = subprocess.run(
         command, env={**clean, **environment}, capture_output=True, text=True, check=True
     )
@@ -40,6 +55,15 @@ def test_memory_that_was_freed_is_given_out_again_without_page_faults():
     assert (kept, count < pages / 100) == ("True", True)
     _, without = faults("leave")
     assert without > 10 * max(count, 1)
+
+
+@needs_glibc
+def test_memory_that_another_thread_freed_is_given_out_again_without_page_faults():
+    pages = 32 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    kept, count = faults("keep", FAULTS_AFTER_A_THREAD)
+    assert (kept, count < pages / 10) == ("True", True)
+    _, without = faults("leave", FAULTS_AFTER_A_THREAD)
+    assert without > pages / 2
 
 
 @needs_glibc
