@@ -88,14 +88,18 @@ class Feed:
             self._looking.cancel()
 
     async def _look(self) -> None:
-        with _doorbell(self._doorbells) as rung:
+        door = _Door(self._doorbells)
+        try:
             while self._channels:
-                rung.clear()  # before the look, so that nothing comes in between
+                await door.listen()
+                door.rung.clear()  # before the look, so that nothing comes in between
                 await self._look_once()
                 await asyncio.sleep(REST_SECONDS)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS - REST_SECONDS):
-                        await rung.wait()
+                        await door.rung.wait()
+        finally:
+            await door.close()
 
     async def _look_once(self) -> None:
         after = {job_id: channel.newest for job_id, channel in self._channels.items()}
@@ -111,24 +115,37 @@ class Feed:
                     channel.take(news)
 
 
-@contextmanager
-def _doorbell(folder: Path) -> Iterator[asyncio.Event]:
-    """Gives what is set when somebody rings; where no doorbell can be hung, that never happens."""
-    rung, loop = asyncio.Event(), asyncio.get_running_loop()
-    try:
-        bell = Doorbell(folder, str(uuid4()))
-    except OSError as error:  # too many open files
-        log.warning("streams look for news by themselves", error=str(error))
-        yield rung
-        return
+class _Door:
+    """A doorbell in an event loop: `rung` is set when somebody rings. Its file system keeps nobody up."""
 
-    def hear() -> None:
-        if bell.has_rung():
-            rung.set()
+    def __init__(self, folder: Path) -> None:
+        self.rung = asyncio.Event()
+        self._folder, self._name = folder, str(uuid4())
+        self._bell: Doorbell | None = None
 
-    loop.add_reader(bell.fileno(), hear)
-    try:
-        yield rung
-    finally:
-        loop.remove_reader(bell.fileno())
-        bell.take_down()
+    async def listen(self) -> None:
+        """Hangs the bell, anew where somebody has removed it. Where it cannot hang, nobody rings."""
+        if self._bell is None:
+            try:
+                self._bell = await run_in_threadpool(Doorbell, self._folder, self._name)
+            except OSError as error:  # too many open files
+                log.warning("streams look for events by themselves", error=str(error))
+                return
+        else:
+            self._unheard()  # a bell that is hung anew is another one to the event loop
+            await run_in_threadpool(self._bell.hang)
+        asyncio.get_running_loop().add_reader(self._bell.fileno(), self._hear)
+
+    def _hear(self) -> None:
+        if self._bell is not None and self._bell.has_rung():
+            self.rung.set()
+
+    def _unheard(self) -> None:
+        if self._bell is not None:
+            asyncio.get_running_loop().remove_reader(self._bell.fileno())
+
+    async def close(self) -> None:
+        """Takes the bell down."""
+        if self._bell is not None:
+            self._unheard()
+            await run_in_threadpool(self._bell.take_down)

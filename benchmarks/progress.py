@@ -107,7 +107,8 @@ def train_alone(spec: dict[str, Any], folder: Path, settings: Settings, answer: 
     """Trains as an attempt does, and says nothing until the end."""
     from finetune import backbones
     from finetune.events import EpochEnded
-    from finetune.process import keep_freed_memory, use_cores
+    from finetune.heap import keep_freed_memory
+    from finetune.process import use_cores
     from finetune.training import train
 
     keep_freed_memory()

@@ -105,9 +105,9 @@ def write_atomically(
         disk.write(temporary, write)
         size = temporary.stat().st_size
         with ThreadPoolExecutor(1, "checksum") as thread:  # the processor's work, while the disk does its own
-            digest = thread.submit(sha256_of, temporary)
+            summing = thread.submit(sha256_of, temporary)
             disk.sync(temporary)
-        sha256 = digest.result()
+        sha256 = summing.result()
         disk.rename(temporary, path)
         disk.sync(path.parent)
     except BaseException as error:  # an attempt that is to stop leaves nothing behind either

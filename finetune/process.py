@@ -1,48 +1,16 @@
-"""What a process that trains asks of its system: as many threads as it has cores, and memory that it keeps.
+"""How many cores a process that trains computes with.
 
-Both are of the whole process, so that whoever owns it decides: the worker calls this for each attempt.
+That is of the whole process, so that whoever owns it decides: the worker calls this for each attempt.
 """
 
-import ctypes
 import math
 import os
-import platform
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-# The numbers of <malloc.h>.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
-LARGE = 2**30  # bytes; larger blocks than this still come from the system and go back to it
-PAD = 64 * 2**20  # bytes by which the heap grows at least
-
 CGROUP = Path("/sys/fs/cgroup")
-
-
-def keep_freed_memory() -> bool:
-    """Has glibc keep freed blocks for the next step, and says whether it does.
-
-    By default each large tensor (of 32 MB, and often of less) is mapped anew in each step, and the system
-    fills its pages with zeros. What threads have freed that decode images is for the steps, too: all threads
-    take from one heap. Elsewhere than on glibc nothing is done. What the operator sets in `MALLOC_…_`
-    or in `GLIBC_TUNABLES` has been chosen by hand and stays.
-    """
-    chosen = any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ)
-    if platform.libc_ver()[0] != "glibc" or chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):  # another allocator stands before glibc's
-        return False
-    settings = {MMAP_THRESHOLD: LARGE, TRIM_THRESHOLD: 2 * LARGE - 1, TOP_PAD: PAD, ARENA_MAX: 1}
-    return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
-
-
-def give_back_freed_memory() -> None:
-    """Has glibc give the system all freed blocks that it still has, where what comes takes others."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def use_cores() -> int:

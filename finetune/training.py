@@ -28,8 +28,8 @@ from finetune.events import (
 )
 from finetune.features import DEFAULT_MEMORY
 from finetune.feeds import Feed
+from finetune.heap import give_back_freed_memory
 from finetune.learning import PATIENCE, alarm
-from finetune.process import give_back_freed_memory
 from finetune.report.making import report_on
 from finetune.run import Run, prepare
 from finetune.saving import prune, save

@@ -17,7 +17,8 @@ from finetune import backbones
 from finetune.checkpoint import Resume, sha256_of
 from finetune.errors import FinetuneError, WeightsIncompatible
 from finetune.events import EpochEnded, Event, Progress
-from finetune.process import keep_freed_memory, use_cores
+from finetune.heap import keep_freed_memory
+from finetune.process import use_cores
 from finetune.reasons import reason_of
 from finetune.spec.job import ResolvedSpec
 from finetune.stopping import Stopping

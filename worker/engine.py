@@ -17,6 +17,7 @@ from app.store.doorbells import Doorbell
 from worker.orders import Message, Order
 from worker.watchdog import busy_seconds
 
+PRELOADED = ["worker.first", "worker.preload"]  # by the fork server, in this order
 WARM_UP_SECONDS = 120.0  # for torch, from a slow disk, and the operator's backbones
 
 
@@ -62,7 +63,7 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["worker.preload"])
+        self._context.set_forkserver_preload(PRELOADED)
         resource_tracker.ensure_running()  # before: whoever starts it lets the signal through again
         with _held_back(signal.SIGTERM):
             multiprocessing.forkserver.ensure_running()

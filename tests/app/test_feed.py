@@ -39,6 +39,7 @@ def note(db):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(feed, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(feed, "REST_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -326,13 +327,39 @@ def test_a_doorbell_hangs_for_as_long_as_somebody_follows(db, doorbells, start_f
     _run(follow())
 
 
-def test_where_no_doorbell_can_be_hung_streams_get_their_news_all_the_same(
-    db, start_feed, post, quick, monkeypatch
+def test_a_doorbell_that_was_removed_hangs_again_and_is_heard(
+    db, ringing, doorbells, start_feed, post, monkeypatch
 ):
-    def refuse(*arguments):
-        raise OSError(EMFILE, "too many open files")
+    job = post()
 
-    monkeypatch.setattr(feed, "Doorbell", refuse)
+    async def follow():
+        stream = _stream(db, start_feed(), job.id, _stored(db, job)[-1])
+        coming = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.5)
+        (before,) = doorbells.iterdir()
+        before.unlink()
+        doorbells.rmdir()
+        await asyncio.sleep(0.6)  # a look or two later
+        monkeypatch.setattr(feed, "POLL_SECONDS", 2 * PATIENCE)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(_write, ringing, job)
+        assert (await coming).id == str(_stored(db, job)[-1])
+
+    _run(follow())
+
+
+def _refuse(*arguments):
+    raise OSError(EMFILE, "too many open files")
+
+
+@pytest.mark.parametrize("because", ["there are too many open files", "a file is in the folder's place"])
+def test_where_no_doorbell_can_be_hung_streams_get_their_news_all_the_same(
+    db, start_feed, doorbells, post, quick, monkeypatch, because
+):
+    if because.startswith("there"):
+        monkeypatch.setattr(feed, "Doorbell", _refuse)
+    else:
+        doorbells.touch()
     job = post()
 
     async def follow():

@@ -1,6 +1,8 @@
 """What the fork server has loaded before the first attempt. Each test looks at it in a process of its own."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import pytest
 
 from finetune.recipes import resolve
 from finetune.spec.job import JobSpec
+from worker.engine import PRELOADED
 
 # As the fork server does it: load, fork, run an attempt. Prints its last message and what it loaded itself.
 FORK = """
@@ -102,3 +105,42 @@ def test_fork_server_has_nothing_to_search_for_garbage_touches_no_gpu_and_ends_i
     assert int(kept) > 100_000
     assert (threads, gpu) == ("1", "False")
     assert done.stderr == ""
+
+
+FAULTS_OF_AN_ATTEMPT = """
+import importlib, os, resource, sys, threading
+for module in sys.argv[1].split(","):
+    importlib.import_module(module)
+import torch
+from finetune.heap import keep_freed_memory
+def fill():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    [torch.ones(2**18, dtype=torch.uint8) for _ in range(128)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+if not os.fork():
+    kept = keep_freed_memory()
+    thread = threading.Thread(target=fill)
+    thread.start()
+    thread.join()
+    print(kept, fill(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def faults(modules):
+    """Page faults of an attempt that fills 32 MB, as much as a thread of its own has freed before."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", FAULTS_OF_AN_ATTEMPT, ",".join(modules)]
+    printed = subprocess.run(command, env=clean, capture_output=True, text=True, check=True)
+    kept, count = printed.stdout.split()
+    return kept, int(count)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
+def test_memory_that_a_thread_of_an_attempt_freed_is_given_out_again_without_page_faults():
+    pages = 32 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    kept, count = faults(PRELOADED)
+    assert (kept, count < pages / 10) == ("True", True)
+    _, without = faults(PRELOADED[1:])
+    assert without > pages / 2
