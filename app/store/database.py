@@ -67,7 +67,8 @@ class Database:
         `on_events` after each with events, see `tell_followers`, and `on_full` after each that failed because
         the database's disk is full.
         """
-        self._telling = {_NEWS: on_news, _EVENTS: on_events}
+        told = {_NEWS: on_news, _EVENTS: on_events}
+        self._told = {mark: tell for mark, tell in told.items() if tell is not None}
         self._on_full = on_full
         parsed = make_url(url)
         sqlite = parsed.get_backend_name() == "sqlite"
@@ -97,13 +98,12 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Give a connection that commits at the end, and rolls back on an error. Do no other I/O inside."""
         with self._answering(), self._writing.begin() as connection:
-            for mark in self._telling:
+            for mark in self._told:
                 connection.info.pop(mark, None)  # of one that was rolled back
             yield connection
-            marked = [mark for mark in self._telling if connection.info.pop(mark, False)]
-        for mark in marked:
-            if (tell := self._telling[mark]) is not None:
-                tell()
+            due = [tell for mark, tell in self._told.items() if connection.info.pop(mark, False)]
+        for tell in due:
+            tell()
         if self._log is not None:
             self._log.keep_short(self.engine)
 

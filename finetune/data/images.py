@@ -120,6 +120,7 @@ class Images:
                 return
             pixels, sizes = pixels_of(image), by_path[path]
             whole = [size for size in sizes if size.surely_whole(*pixels.shape[1:])]
+            # One for all that the file fills, and the others too: later one thread would make them of it.
             for size in [*whole[:1], *(sizes - set(whole))]:
                 key = self._key(path, found, size)
                 self.cache.put("images", key, pack(size.fit(pixels)), IDLE_SECONDS)

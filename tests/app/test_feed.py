@@ -29,11 +29,7 @@ def post(db):
 
 @pytest.fixture
 def note(db):
-    def write(job, message="a"):
-        with db.write() as connection:
-            add_event(connection, job.seq, "job.note", message)
-
-    return write
+    return partial(_write, db)
 
 
 @pytest.fixture
@@ -371,6 +367,6 @@ def test_where_no_doorbell_can_be_hung_streams_get_their_news_all_the_same(
     _run(follow())
 
 
-def _write(db, job):
+def _write(db, job, message="a"):
     with db.write() as connection:
-        add_event(connection, job.seq, "job.note", "a")
+        add_event(connection, job.seq, "job.note", message)
